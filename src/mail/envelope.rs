@@ -1,0 +1,50 @@
+//! The envelope of a message (RFC 5321 section 2.3.1) and the sender's wish for TLS (RFC 8689).
+
+use nanoserde::{DeBin, SerBin};
+
+use crate::mail::path::{ForwardPath, ReversePath};
+
+/// What the sender asked for about TLS on every hop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, SerBin, DeBin)]
+pub enum RequireTls {
+    /// Nothing was asked: opportunistic TLS, and what the recipient domain's policies demand.
+    #[default]
+    Default,
+    /// The REQUIRETLS parameter of MAIL: verified TLS on every hop, or no delivery.
+    Required,
+    /// The header field `TLS-Required: No`: delivery matters more than policies about TLS.
+    Waived,
+}
+
+impl RequireTls {
+    /// The word used on the command line and in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            RequireTls::Default => "default",
+            RequireTls::Required => "required",
+            RequireTls::Waived => "waived",
+        }
+    }
+}
+
+/// Declared by `BODY=` (RFC 6152). Binary bodies are not accepted (RFC 3030 is not announced).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, SerBin, DeBin)]
+pub enum Body {
+    #[default]
+    SevenBit,
+    EightBit,
+}
+
+/// Who sends to whom, as the commands MAIL and RCPT said it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    pub reverse_path: ReversePath,
+    /// in the order of the RCPT commands, duplicates kept
+    pub recipients: Vec<ForwardPath>,
+    pub require_tls: RequireTls,
+    pub body: Body,
+    /// MAIL carried SMTPUTF8 (RFC 6531): header and addresses may be UTF-8
+    pub smtp_utf8: bool,
+    /// octets the client announced with SIZE= (RFC 1870)
+    pub declared_size: Option<u64>,
+}
