@@ -41,9 +41,9 @@ impl Digest {
         } else if is("Subject") && self.subject.is_empty() {
             self.subject = words::decode(value, MAX_TEXT);
         } else if is("Date") && self.date_text.is_empty() {
-            self.date_text = words::decode(value, MAX_TEXT);
+            self.date_text = words::clean(value, MAX_TEXT);
         } else if is("Message-ID") && self.message_id.is_empty() {
-            self.message_id = words::decode(value, MAX_TEXT);
+            self.message_id = words::clean(value, MAX_TEXT);
         }
     }
 
@@ -90,9 +90,10 @@ fn people(value: &[u8], count: usize) -> String {
 
 impl Person {
     fn display(&self) -> String {
-        let Some(address) = &self.address else { return words::decode(&self.phrase, MAX_TEXT) };
+        // An address is never decoded (RFC 2047 section 5): `=?utf-8?q?ann=40x.org?=` is not ann@x.org.
+        let Some(address) = &self.address else { return words::clean(&self.phrase, MAX_TEXT) };
         // The address is the part that must not be cut: the name takes what is left, quotes and brackets counted.
-        let address = words::decode(address, MAX_TEXT - 3).replace(['<', '>'], "");
+        let address = words::clean(address, MAX_TEXT - 3).replace(['<', '>'], "");
         let room = (MAX_TEXT - 3).saturating_sub(address.len() + 2);
         let phrase = words::decode(&self.phrase, room);
         let name = if phrase.is_empty() { words::decode(&self.comment, room) } else { phrase };
@@ -193,6 +194,8 @@ mod tests {
             ("ann@x.org (Ann)", "Ann <ann@x.org>", "Ann"),
             ("Team: ann@x.org, bob@x.org;", "ann@x.org", "ann@x.org"),
             ("Nobody:;", "", ""),
+            ("=?utf-8?q?ann=40x.org?=", "=?utf-8?q?ann=40x.org?=", "=?utf-8?q?ann=40x.org?="),
+            ("Ann <=?utf-8?q?ann=40x.org?=>", "Ann <=?utf-8?q?ann=40x.org?=>", "Ann"),
             ("ann@x.org, bob@x.org", "ann@x.org", "ann@x.org"),
             ("Ann\r\n <ann@x.org>", "Ann <ann@x.org>", "Ann"),
             ("", "", ""),

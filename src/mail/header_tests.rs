@@ -1,4 +1,6 @@
 //! Tests of `mail::header`: where headers end, what fields are, and what is refused.
+//!
+//! Each table row is a header and its meaning; a new odd header is a row here first.
 
 use super::*;
 

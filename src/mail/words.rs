@@ -48,6 +48,13 @@ pub fn decode(value: &[u8], max: usize) -> String {
     text.finish()
 }
 
+/// One clean line of `value` as it stands: encoded words are not decoded. For what has a grammar of its own.
+pub fn clean(value: &[u8], max: usize) -> String {
+    let mut text = Text { out: String::new(), max, pending: None };
+    text.plain(&value[..value.len().min(max.saturating_mul(INPUT_FACTOR))]);
+    text.finish()
+}
+
 /// Octets before the next blank or possible encoded word; at least one.
 fn plain_end(rest: &[u8]) -> usize {
     (1..rest.len()).find(|at| rest[*at].is_ascii_whitespace() || rest[*at..].starts_with(b"=?")).unwrap_or(rest.len())
@@ -231,6 +238,7 @@ mod tests {
         }
         assert_eq!(decode(b"caf\xe9", 255), "caf\u{fffd}");
         assert_eq!(decode("Grüße".as_bytes(), 255), "Grüße");
+        assert_eq!(clean(b" =?utf-8?q?a?=\r\n\tb\0 ", 255), "=?utf-8?q?a?= b");
     }
 
     #[test]

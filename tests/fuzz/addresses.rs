@@ -1,5 +1,6 @@
-//! Addresses, paths and domains: what parses survives `Display` and comes back equal, and nothing that ends a line or a
-//! path comes out.
+//! Addresses, paths, domains, and the commands that carry them.
+//!
+//! What parses survives `Display` and comes back equal, and nothing that ends a line or a path comes out.
 
 use pipit::mail::address::Address;
 use pipit::mail::domain::Domain;

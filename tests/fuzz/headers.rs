@@ -1,5 +1,6 @@
-//! Headers with everything that reads them: gatherer, fields, examination, Authentication-Results, encoded words, digest,
-//! and the Received field that is put in front.
+//! Headers with everything that reads them.
+//!
+//! Gatherer, fields, examination, Authentication-Results, encoded words, digest, and the Received field in front.
 
 use pipit::mail::authres;
 use pipit::mail::date::UnixTime;

@@ -1,4 +1,6 @@
 //! Tests of `smtp::dot`: every way to smuggle an end, split at every place into packets, against a simple oracle.
+//!
+//! The oracle reads the whole input at once and slowly; a new form of smuggling is a row of `BREAKS`.
 
 use super::*;
 

@@ -1,5 +1,6 @@
-//! SMTP (RFC 5321) without sockets: `server` is the receiving side as a machine, `dot` the reader and writer of message
-//! data, the rest their words. Reading order: reply, command, extension, parameters, dot, server, timeouts.
+//! SMTP (RFC 5321) without sockets.
+//!
+//! `server` is the receiving side as a machine, `dot` reads and writes message data, the rest are their words. Reading order: reply, command, extension, parameters, dot, server, timeouts.
 
 pub mod command;
 pub mod dot;

@@ -41,11 +41,6 @@ impl Reply {
         Reply { code, enhanced: None, lines: lines.iter().map(|line| escape(line)).collect() }
     }
 
-    /// Whether it refuses, now or for good.
-    pub fn is_refusal(&self) -> bool {
-        self.code >= 400
-    }
-
     /// The octets to send, each line with its CRLF.
     pub fn encode(&self) -> Vec<u8> {
         // RFC 2034 section 4: the enhanced code stands in every line of a reply.

@@ -1,4 +1,6 @@
-//! How long each side waits (RFC 5321 section 4.5.3.2). The only place with these numbers; drivers apply them.
+//! How long each side waits (RFC 5321 section 4.5.3.2).
+//!
+//! The only place with these numbers; machines get time-outs as inputs, drivers apply them.
 
 /// The receiving side.
 pub mod server {
