@@ -1,0 +1,196 @@
+//! Every reply of the receiving side, one function or constant line each, so that codes are read in one place.
+//!
+//! Codes: RFC 5321 section 4.2.3; enhanced codes: RFC 3463 and RFC 5248. Texts are for the person who reads a bounce.
+
+use crate::mail::domain::Domain;
+use crate::mail::enhanced::EnhancedStatus;
+use crate::mail::header::HeaderFault;
+use crate::proto::smtp::command::Fault;
+use crate::proto::smtp::dot::Faults;
+use crate::proto::smtp::extension::Extension;
+use crate::proto::smtp::reply::Reply;
+
+fn reply(code: u16, (class, subject, detail): (u8, u16, u16), text: &str) -> Reply {
+    Reply::new(code, EnhancedStatus::new(class, subject, detail), text)
+}
+
+pub fn greeting(host: &Domain) -> Reply {
+    Reply::bare(220, &format!("{host} ESMTP Pipit"))
+}
+
+pub fn helo(host: &Domain) -> Reply {
+    Reply::bare(250, host.as_str())
+}
+
+pub fn ehlo(host: &Domain, extensions: &[Extension]) -> Reply {
+    let lines: Vec<String> = std::iter::once(host.to_string()).chain(extensions.iter().map(Extension::to_string)).collect();
+    Reply::listing(250, &lines)
+}
+
+pub fn fault(fault: Fault) -> Reply {
+    let enhanced = match fault {
+        Fault::NameMissing | Fault::NameTooLong | Fault::ArgumentMissing | Fault::UnwantedArgument => (5, 5, 4),
+        Fault::KeywordMissing | Fault::BadParameters => (5, 5, 4),
+        Fault::NotUtf8 => (5, 5, 2),
+        Fault::ReversePath(_) => (5, 1, 7),
+        Fault::ForwardPath(_) => (5, 1, 3),
+    };
+    reply(501, enhanced, &fault.to_string())
+}
+
+pub fn unknown_command() -> Reply {
+    reply(500, (5, 5, 2), "this command is not known here")
+}
+
+pub fn not_served() -> Reply {
+    reply(502, (5, 5, 1), "this command is not implemented")
+}
+
+pub fn line_too_long() -> Reply {
+    reply(500, (5, 5, 2), "the line is too long")
+}
+
+pub fn line_broken() -> Reply {
+    reply(500, (5, 5, 2), "lines end with CR LF; a bare CR, bare LF or NUL is not allowed")
+}
+
+pub fn out_of_order(text: &str) -> Reply {
+    reply(503, (5, 5, 1), text)
+}
+
+pub fn auth_not_here() -> Reply {
+    reply(503, (5, 5, 1), "no authentication on this port; use the submission port")
+}
+
+pub fn starttls_ready() -> Reply {
+    reply(220, (2, 0, 0), "ready to start TLS")
+}
+
+pub fn starttls_not_available() -> Reply {
+    reply(454, (4, 7, 0), "TLS is not available")
+}
+
+/// RFC 6531 section 3.4: code and text for a path that needs SMTPUTF8.
+pub fn needs_utf8() -> Reply {
+    reply(553, (5, 6, 7), "an address that is not ASCII needs MAIL with SMTPUTF8")
+}
+
+pub fn mail_accepted() -> Reply {
+    reply(250, (2, 1, 0), "sender accepted")
+}
+
+pub fn no_space() -> Reply {
+    reply(452, (4, 3, 1), "not enough storage now, try again later")
+}
+
+pub fn overloaded() -> Reply {
+    reply(452, (4, 3, 2), "too many messages at once, try again later")
+}
+
+pub fn recipient_accepted() -> Reply {
+    reply(250, (2, 1, 5), "recipient accepted")
+}
+
+pub fn unknown_user() -> Reply {
+    reply(550, (5, 1, 1), "there is no such address here")
+}
+
+pub fn not_local() -> Reply {
+    reply(550, (5, 7, 1), "relaying denied: the domain is not one of ours")
+}
+
+pub fn mailbox_full() -> Reply {
+    reply(452, (4, 2, 2), "the mailbox is full")
+}
+
+pub fn try_later() -> Reply {
+    reply(451, (4, 3, 0), "local trouble, try again later")
+}
+
+/// RFC 5321 section 4.5.3.1.10: 452, so that the client sends the rest in a next transaction.
+pub fn too_many_recipients() -> Reply {
+    reply(452, (4, 5, 3), "no more recipients in this transaction; send the rest in the next one")
+}
+
+pub fn no_recipients() -> Reply {
+    reply(554, (5, 5, 1), "no valid recipients")
+}
+
+pub fn send_data() -> Reply {
+    Reply::bare(354, "send the message, end with a line of one dot")
+}
+
+pub fn stored(trace_id: &str) -> Reply {
+    reply(250, (2, 0, 0), &format!("stored as {trace_id}"))
+}
+
+pub fn too_big(limit: u64) -> Reply {
+    reply(552, (5, 3, 4), &format!("messages may have at most {limit} octets here"))
+}
+
+pub fn broken(faults: Faults) -> Reply {
+    reply(550, (5, 6, 0), &format!("the message has octets that are not allowed: {faults}"))
+}
+
+pub fn after_broken() -> Reply {
+    reply(421, (4, 7, 0), "closing the connection after a malformed message")
+}
+
+pub fn bad_header(fault: HeaderFault) -> Reply {
+    let (code, enhanced) = match fault {
+        HeaderFault::FromCount(_) | HeaderFault::TooManyFields => (550, (5, 6, 0)),
+        HeaderFault::TooBig => (552, (5, 3, 4)),
+        HeaderFault::Loop => (554, (5, 4, 6)),
+    };
+    reply(code, enhanced, &fault.to_string())
+}
+
+pub fn reset() -> Reply {
+    reply(250, (2, 0, 0), "forgotten")
+}
+
+pub fn noop() -> Reply {
+    reply(250, (2, 0, 0), "fine")
+}
+
+/// RFC 5321 section 7.3: VRFY need not tell who exists.
+pub fn vrfy() -> Reply {
+    reply(252, (2, 5, 2), "not verified; send a message and see")
+}
+
+pub fn help() -> Reply {
+    reply(214, (2, 0, 0), "EHLO HELO STARTTLS MAIL RCPT DATA RSET NOOP VRFY HELP QUIT; see RFC 5321")
+}
+
+pub fn bye() -> Reply {
+    reply(221, (2, 0, 0), "bye")
+}
+
+pub fn too_many_connections() -> Reply {
+    reply(421, (4, 7, 0), "too many connections, try again later")
+}
+
+pub fn too_many_errors() -> Reply {
+    reply(421, (4, 7, 0), "too many errors, closing the connection")
+}
+
+pub fn too_much_junk() -> Reply {
+    reply(421, (4, 7, 0), "too many commands without mail, closing the connection")
+}
+
+pub fn too_many_unknown_recipients() -> Reply {
+    reply(421, (4, 7, 0), "too many unknown recipients, closing the connection")
+}
+
+pub fn timed_out() -> Reply {
+    reply(421, (4, 4, 2), "waited too long, closing the connection")
+}
+
+pub fn shutting_down() -> Reply {
+    reply(421, (4, 3, 2), "shutting down, try again later")
+}
+
+/// The driver broke the rules of the machine; nothing the peer could have done.
+pub fn internal_error() -> Reply {
+    reply(421, (4, 3, 0), "internal error, closing the connection")
+}

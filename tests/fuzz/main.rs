@@ -1,0 +1,26 @@
+//! Fuzz targets on stable Rust: each is a function `target(&[u8])` that panics when a promise is broken.
+//!
+//! `engine::run` plays the seeds of the target and every file of `tests/fuzz/corpus/NAME/`, then its own mutations of
+//! them for `PIPIT_FUZZ_SECONDS` (default 2; 20 in CI). It prints the seed; `PIPIT_FUZZ_SEED` repeats a run.
+//! A new target is a module with `SEEDS` and `target`, and one test here. An input that failed once becomes a file of
+//! the corpus.
+
+mod addresses;
+mod engine;
+mod headers;
+mod smtp_session;
+
+#[test]
+fn smtp_session() {
+    engine::run("smtp_session", smtp_session::SEEDS, smtp_session::target);
+}
+
+#[test]
+fn addresses() {
+    engine::run("addresses", addresses::SEEDS, addresses::target);
+}
+
+#[test]
+fn headers() {
+    engine::run("headers", headers::SEEDS, headers::target);
+}
