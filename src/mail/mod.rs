@@ -5,4 +5,5 @@ pub mod date;
 pub mod domain;
 pub mod enhanced;
 pub mod envelope;
+pub mod network;
 pub mod path;
