@@ -2,3 +2,5 @@
 //! (`src/README.md` has the map, `tests/layers.rs` enforces it).
 
 pub mod mail;
+
+pub mod config;
