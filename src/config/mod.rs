@@ -10,6 +10,8 @@
 
 pub mod check;
 mod cross;
+pub mod diff;
+pub mod edit;
 pub mod fault;
 pub mod file;
 pub mod keys;
