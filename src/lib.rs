@@ -4,3 +4,5 @@
 pub mod mail;
 
 pub mod config;
+
+pub mod cli;
