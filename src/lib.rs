@@ -3,3 +3,7 @@
 
 pub mod mail;
 pub mod proto;
+
+pub mod config;
+
+pub mod cli;

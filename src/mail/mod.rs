@@ -8,6 +8,7 @@ pub mod domain;
 pub mod enhanced;
 pub mod envelope;
 pub mod header;
+pub mod network;
 pub mod path;
 pub mod received;
 pub mod words;

@@ -1,0 +1,191 @@
+//! From argv to `Invocation`. Pure: prints nothing, exits never; help and complaints come back as `Usage`.
+//!
+//! argh does the commands. It knows neither options before *and* after a command nor `--opt=value`, so the global
+//! options are taken out of argv first and known options are split. Behind `--` everything is left as it is.
+
+use std::path::PathBuf;
+
+use argh::FromArgs;
+
+use crate::cli::shapes::TopLevel;
+use crate::mail::address::Address;
+
+/// The options that take a value: only these are split at `=`.
+const WITH_VALUE: [&str; 3] = ["--config", "--dir", "--mailbox"];
+/// The first word that argh shows in its help.
+const PROGRAM: &str = "pipit";
+/// Exit status for a command line that cannot be obeyed.
+const BAD_USAGE: i32 = 2;
+
+const GLOBALS_HELP: &str = "
+Global options, before or after the command:
+  --config FILE     the configuration (else DIR/pipit.toml, /etc/pipit/pipit.toml, /boot/pipit.toml)
+  --dir DIR         the data directory
+  --json            listings as JSON
+  --version         print the version
+";
+
+/// What was asked for.
+#[derive(Debug, PartialEq)]
+pub struct Invocation {
+    pub globals: Globals,
+    pub command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Globals {
+    pub config: Option<PathBuf>,
+    pub dir: Option<PathBuf>,
+    /// listings for machines
+    pub json: bool,
+}
+
+/// A text for the user instead of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    pub text: String,
+    /// 0: help or version, for stdout; 2: a complaint, for stderr
+    pub exit: i32,
+}
+
+/// Parses argv without the program's name.
+pub fn parse(argv: &[String]) -> Result<Invocation, Usage> {
+    let (globals, rest) = split(argv)?;
+    if rest.is_empty() {
+        let help = parse_commands(&["--help".to_owned()]).err();
+        return Err(complaint(help.map_or_else(String::new, |usage| usage.text)));
+    }
+    Ok(Invocation { globals, command: parse_commands(&rest)? })
+}
+
+fn complaint(text: String) -> Usage {
+    Usage { text, exit: BAD_USAGE }
+}
+
+/// Takes the global options out, wherever they stand.
+fn split(argv: &[String]) -> Result<(Globals, Vec<String>), Usage> {
+    let mut globals = Globals::default();
+    let mut rest = Vec::new();
+    let mut help = false;
+    let mut words = argv.iter().cloned();
+    while let Some(word) = words.next() {
+        if word == "--" {
+            rest.push(word);
+            rest.extend(words);
+            break;
+        }
+        let (option, glued) = match word.split_once('=') {
+            Some((option, value)) if WITH_VALUE.contains(&option) => (option.to_owned(), Some(value.to_owned())),
+            _ => (word, None),
+        };
+        match option.as_str() {
+            "--config" | "--dir" => {
+                let value = glued.or_else(|| words.next()).filter(|value| !value.is_empty());
+                let value = value.ok_or_else(|| complaint(format!("{option} needs a path behind it.\n")))?;
+                let place = if option == "--config" { &mut globals.config } else { &mut globals.dir };
+                if place.replace(PathBuf::from(value)).is_some() {
+                    return Err(complaint(format!("{option} stands twice.\n")));
+                }
+            }
+            "--json" => globals.json = true,
+            "--version" if rest.is_empty() => return Err(Usage { text: format!("{PROGRAM} {}\n", env!("CARGO_PKG_VERSION")), exit: 0 }),
+            // argh finds help only behind the last word of a command. The plain word counts only as the first one: it
+            // may be the value of a key.
+            "--help" | "-h" => help = true,
+            "help" if rest.is_empty() => help = true,
+            _ => {
+                rest.push(option);
+                rest.extend(glued);
+            }
+        }
+    }
+    if help {
+        let end = rest.iter().position(|word| word == "--").unwrap_or(rest.len());
+        rest.insert(end, "--help".to_owned());
+    }
+    Ok((globals, rest))
+}
+
+fn parse_commands(words: &[String]) -> Result<Command, Usage> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match TopLevel::from_args(&[PROGRAM], &words) {
+        Ok(top) => top.into_command().map_err(|what| complaint(format!("{what}.\n"))),
+        Err(early) if early.status.is_ok() => Err(Usage { text: format!("{}{GLOBALS_HELP}", early.output), exit: 0 }),
+        Err(early) => {
+            let text =
+                format!("{}\n`{PROGRAM} --help` lists the commands, `{PROGRAM} COMMAND --help` its options.\n", early.output.trim_end());
+            Err(complaint(text))
+        }
+    }
+}
+
+/// The commands of this version.
+#[derive(Debug, PartialEq)]
+pub enum Command {
+    Serve,
+    Localserve { fresh: bool },
+    Status,
+    Metrics,
+    Reload,
+    Stop,
+    Config(ConfigCommand),
+    User(UserCommand),
+    Alias(AliasCommand),
+    Mail(MailCommand),
+    Store(StoreCommand),
+}
+
+#[derive(Debug, PartialEq)]
+pub enum ConfigCommand {
+    Check,
+    Show,
+    Explain { key: String },
+    Set { key: String, value: String },
+    Diff,
+    Reference,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum UserCommand {
+    Add { address: Address, password: PasswordFrom },
+    List,
+    Passwd { address: Address, password: PasswordFrom },
+    Remove { address: Address },
+}
+
+/// Where a new password is read from: never the command line, which every user of the machine can see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordFrom {
+    Terminal,
+    Stdin,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum AliasCommand {
+    Add { address: Address, to: Vec<Address> },
+    List,
+    Remove { address: Address },
+}
+
+#[derive(Debug, PartialEq)]
+pub enum MailCommand {
+    List { address: Address, mailbox: Option<String> },
+    Show { address: Address, id: u64, form: ShowForm },
+    Import { address: Address, files: Vec<PathBuf> },
+    Export { address: Address, dir: PathBuf },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShowForm {
+    Readable,
+    /// the octets as stored
+    Raw,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum StoreCommand {
+    Check,
+    Stat,
+    Compact,
+}
