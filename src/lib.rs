@@ -3,3 +3,5 @@
 
 pub mod mail;
 pub mod proto;
+
+pub mod net;
