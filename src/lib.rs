@@ -4,4 +4,5 @@
 pub mod mail;
 pub mod proto;
 
+pub mod host;
 pub mod net;
