@@ -43,8 +43,8 @@ const IOCTL_DEV: u64 = 1 << 15;
 /// From ABI 6: no signals to, and no abstract sockets of, processes outside. The supervisor's socket is connected before.
 const SCOPE_SIGNAL: u64 = 1 << 1;
 
-const CREATE_RULESET_VERSION: u32 = 1;
-const RULE_PATH_BENEATH: u32 = 1;
+const CREATE_RULESET_VERSION: c_long = 1;
+const RULE_PATH_BENEATH: c_long = 1;
 
 /// Rights that mean anything for a single file; the kernel refuses the others on one.
 const OF_A_FILE: u64 = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV;
@@ -62,7 +62,7 @@ pub struct Paths {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Landlock {
     /// By this version of the interface; `missing` were not there and stay closed even if they appear.
-    Enforced { abi: i64, missing: Vec<PathBuf> },
+    Enforced { abi: i32, missing: Vec<PathBuf> },
     /// The sentence says why not.
     Absent(String),
 }
@@ -102,8 +102,7 @@ pub fn landlock(paths: &Paths) -> io::Result<Landlock> {
     let handled = handled_by(abi);
     let scoped = if abi >= 6 { SCOPE_SIGNAL } else { 0 };
     let attributes = RulesetAttributes { handled_access_fs: handled, handled_access_net: 0, scoped };
-    let number = create_ruleset(Some(&attributes), 0)?;
-    let ruleset = own(number)?;
+    let ruleset = own(create_ruleset(Some(&attributes), 0)?);
     let mut missing = Vec::new();
     for (list, rights) in [(&paths.writable, WRITABLE), (&paths.readable, READABLE)] {
         for path in list {
@@ -113,7 +112,7 @@ pub fn landlock(paths: &Paths) -> io::Result<Landlock> {
         }
     }
     rustix::thread::set_no_new_privs(true)?;
-    call(libc::SYS_landlock_restrict_self, [number, 0, 0, 0])?;
+    call(libc::SYS_landlock_restrict_self, [c_long::from(ruleset.as_raw_fd()), 0, 0, 0])?;
     Ok(Landlock::Enforced { abi, missing })
 }
 
@@ -122,7 +121,7 @@ fn absent(why: &str) -> Landlock {
 }
 
 /// The rights that a version of the interface knows; all of them are taken away where no rule gives them.
-fn handled_by(abi: i64) -> u64 {
+fn handled_by(abi: i32) -> u64 {
     [(2, REFER), (3, TRUNCATE), (5, IOCTL_DEV)].iter().filter(|(from, _)| abi >= *from).fold(ABI_1, |rights, (_, right)| rights | right)
 }
 
@@ -138,32 +137,31 @@ fn allow(ruleset: &OwnedFd, path: &Path, rights: u64) -> io::Result<bool> {
     Ok(true)
 }
 
-fn create_ruleset(attributes: Option<&RulesetAttributes>, flags: u32) -> io::Result<i64> {
+fn create_ruleset(attributes: Option<&RulesetAttributes>, flags: c_long) -> io::Result<i32> {
     let (at, size) = attributes.map_or((0, 0), |found| (std::ptr::from_ref(found) as c_long, size_of::<RulesetAttributes>() as c_long));
-    call(libc::SYS_landlock_create_ruleset, [at, size, c_long::from(flags), 0])
+    call(libc::SYS_landlock_create_ruleset, [at, size, flags, 0])
 }
 
 fn add_rule(ruleset: &OwnedFd, parent: &File, rights: u64) -> io::Result<()> {
     let rule = PathBeneath { allowed_access: rights, parent: parent.as_raw_fd() };
     let at = std::ptr::from_ref(&rule) as c_long;
-    call(libc::SYS_landlock_add_rule, [c_long::from(ruleset.as_raw_fd()), c_long::from(RULE_PATH_BENEATH), at, 0])?;
+    call(libc::SYS_landlock_add_rule, [c_long::from(ruleset.as_raw_fd()), RULE_PATH_BENEATH, at, 0])?;
     Ok(())
 }
 
 #[expect(unsafe_code, reason = "rustix and libc have no safe form of Landlock's system calls")]
-fn call(number: c_long, arguments: [c_long; 4]) -> io::Result<c_long> {
+fn call(number: c_long, arguments: [c_long; 4]) -> io::Result<i32> {
     let [a, b, c, d] = arguments;
     // SAFETY: only Landlock's three calls come here; they read the structs above, whose addresses and sizes are those of
     // live values, and write nothing.
     let outcome = unsafe { libc::syscall(number, a, b, c, d) };
-    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(outcome) }
+    if outcome < 0 { Err(io::Error::last_os_error()) } else { i32::try_from(outcome).map_err(io::Error::other) }
 }
 
 #[expect(unsafe_code, reason = "the descriptor comes from a raw system call")]
-fn own(descriptor: c_long) -> io::Result<OwnedFd> {
-    let descriptor = i32::try_from(descriptor).map_err(io::Error::other)?;
+fn own(descriptor: i32) -> OwnedFd {
     // SAFETY: landlock_create_ruleset has just made it, and nobody else knows of it.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 
 /// Allows the system calls of `host::syscalls` and no others.

@@ -54,10 +54,11 @@ impl Listener {
     pub async fn accept(&self) -> (Stream, SocketAddr) {
         loop {
             match self.0.accept().await {
-                Ok((socket, peer)) => match plain(socket) {
-                    Ok(stream) => return (stream, peer),
-                    Err(error) => outlive(&error).await,
-                },
+                Ok((socket, peer)) => {
+                    // As `Stream::plain`; a peer that has left already is met by the first read, not here.
+                    let _ = socket.get_ref().set_nodelay(true);
+                    return (Stream::Plain(socket), peer);
+                }
                 Err(error) => outlive(&error).await,
             }
         }
@@ -66,11 +67,6 @@ impl Listener {
     pub fn local_address(&self) -> io::Result<SocketAddr> {
         self.0.get_ref().local_addr()
     }
-}
-
-fn plain(socket: Async<std::net::TcpStream>) -> io::Result<Stream> {
-    socket.get_ref().set_nodelay(true)?;
-    Ok(Stream::Plain(socket))
 }
 
 /// Waits as long as the trouble deserves: not at all for a connection that its peer gave up while it was queued (accept(2)

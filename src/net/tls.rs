@@ -17,6 +17,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::server::ClientHello;
 use rustls::server::NoServerSessionStorage;
 use rustls::server::ResolvesServerCert;
@@ -78,17 +79,28 @@ impl Certificates {
 
     /// Serves this chain (leaf first, DER) for these names from now on; whatever served one of them no longer does.
     pub fn replace(&self, names: &[Domain], chain_der: Vec<Vec<u8>>, key_pkcs8: &[u8]) -> Result<(), CertificateFault> {
+        let chain = chain_der.into_iter().map(CertificateDer::from).collect();
+        self.serve(names, chain, PrivatePkcs8KeyDer::from(key_pkcs8.to_vec()).into())
+    }
+
+    /// As `replace`, from the files that certbot and the like write: a chain, and a key in PKCS#8, PKCS#1 or SEC1.
+    pub fn replace_pem(&self, names: &[Domain], chain_pem: &[u8], key_pem: &[u8]) -> Result<(), CertificateFault> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain_pem).collect();
+        let chain = chain.map_err(|error| CertificateFault::Unusable(error.to_string()))?;
+        let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| CertificateFault::Unusable(error.to_string()))?;
+        self.serve(names, chain, key)
+    }
+
+    fn serve(&self, names: &[Domain], chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<(), CertificateFault> {
         if names.is_empty() {
             return Err(CertificateFault::NoNames);
         }
-        if chain_der.is_empty() {
+        if chain.is_empty() {
             return Err(CertificateFault::EmptyChain);
         }
-        let chain = chain_der.into_iter().map(CertificateDer::from).collect();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key_pkcs8.to_vec()));
         // Also checks that the key is the certificate's.
-        let certified =
-            CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|e| CertificateFault::Unusable(e.to_string()))?;
+        let certified = CertifiedKey::from_der(chain, key, &ring::default_provider());
+        let certified = certified.map_err(|error| CertificateFault::Unusable(error.to_string()))?;
         let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
         for entry in entries.iter_mut() {
             entry.names.retain(|name| !names.contains(name));

@@ -1,8 +1,5 @@
-//! What is written is read back, by us, by rustls-webpki (through rustls) and by openssl; mutations never panic a reader.
-
-use std::io::Write;
-use std::process::Command;
-use std::process::Stdio;
+//! What is written is read back, by us here, by rustls in `net::tls` and by openssl in
+//! `tests/net_x509.rs`; mutations never panic a reader.
 
 use ring::rand::SystemRandom;
 
@@ -47,49 +44,6 @@ fn impossible_wishes_are_refused() {
     assert_eq!(wish(&key, &names, BEGIN, UnixTime(i64::MAX)), Some(SignFault::BadValidity));
     assert_eq!(wish(b"none", &names, BEGIN, END), Some(SignFault::BadKey));
     assert_eq!(wish(&key, &names, BEGIN, END), None);
-}
-
-#[test]
-fn openssl_reads_it_and_checks_its_signature() {
-    let long = format!("{}.example.org", "a".repeat(63));
-    for names in [&["mail.example.org", "[192.0.2.1]"][..], &[&long, "b.example"]] {
-        let (certificate, _) = sample(names);
-        let Some(text) = openssl(&["x509", "-inform", "DER", "-noout", "-text"], &certificate) else {
-            eprintln!("openssl is not here; skipped");
-            return;
-        };
-        for part in [
-            "Version: 3 (0x2)",
-            "ecdsa-with-SHA256",
-            "CA:FALSE",
-            "Digital Signature",
-            "TLS Web Server Authentication",
-            "Nov 23 16:43:14 2026 GMT",
-            "X509v3 Basic Constraints: critical",
-        ] {
-            assert!(text.contains(part), "{part} is missing in {text}");
-        }
-        assert!(text.contains("DNS:mail.example.org, IP Address:192.0.2.1") || text.contains("DNS:b.example"), "{text}");
-        let path = std::env::temp_dir().join(format!("pipit-x509-{}.pem", std::process::id()));
-        let pem = openssl(&["x509", "-inform", "DER"], &certificate).unwrap();
-        std::fs::write(&path, pem).unwrap();
-        let path_text = path.to_str().unwrap();
-        let at = BEGIN.0.to_string();
-        let checked =
-            openssl(&["verify", "-x509_strict", "-attime", &at, "-check_ss_sig", "-partial_chain", "-trusted", path_text, path_text], &[]);
-        std::fs::remove_file(&path).unwrap();
-        assert!(checked.is_some_and(|text| text.contains("OK")));
-    }
-}
-
-/// What openssl prints; `None` where it is not installed. A failure is the test's.
-fn openssl(arguments: &[&str], input: &[u8]) -> Option<String> {
-    let piped = Command::new("openssl").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = piped.ok()?;
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Some(String::from_utf8(output.stdout).unwrap())
 }
 
 #[test]
