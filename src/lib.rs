@@ -6,4 +6,7 @@ pub mod proto;
 
 pub mod config;
 
+pub mod host;
+pub mod net;
+
 pub mod cli;

@@ -3,3 +3,4 @@
 //! Nothing here waits, reads a clock or opens anything; drivers in `inbound` and `outbound` do that.
 
 pub mod smtp;
+pub mod x509;

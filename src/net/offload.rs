@@ -1,0 +1,220 @@
+//! One thread beside the event loop for long computations that cannot be cut in slices: argon2, RSA (later). Logins first.
+//!
+//! One job at a time: argon2 takes 8 MiB for each, and a small board has that once. A panic in a job is its error.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use smol::channel;
+
+/// Jobs that may wait in each line: a login takes about 50 ms, so the last of 64 waits three seconds; more is an attack
+/// or a machine that cannot keep up, and "try again later" is the better answer.
+const WAITING: usize = 64;
+
+/// Which line a job waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    Login,
+    Other,
+}
+
+/// Why there is no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffloadError {
+    Full,
+    Panicked,
+    Stopped,
+}
+
+impl fmt::Display for OffloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            OffloadError::Full => "too many computations wait",
+            OffloadError::Panicked => "the computation failed inside",
+            OffloadError::Stopped => "the computing thread has ended",
+        })
+    }
+}
+
+impl std::error::Error for OffloadError {}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct Queue {
+    logins: VecDeque<Job>,
+    others: VecDeque<Job>,
+    state: State,
+}
+
+#[derive(Default, PartialEq)]
+enum State {
+    #[default]
+    Open,
+    Stopped,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+/// The thread. Clones share it; it ends, after the job at hand, with the last of them.
+#[derive(Clone)]
+pub struct Offload(Rc<Owner>);
+
+struct Owner(Arc<Shared>);
+
+impl Offload {
+    /// Starts the thread; after the sandbox.
+    pub fn start() -> io::Result<Offload> {
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        std::thread::Builder::new().name("offload".to_owned()).spawn(move || work(&theirs))?;
+        Ok(Offload(Rc::new(Owner(shared))))
+    }
+
+    /// Runs `job` on the thread. If this future is dropped before the job begins, it never does.
+    pub async fn run<T, F>(&self, priority: Priority, job: F) -> Result<T, OffloadError>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let (sender, receiver) = channel::bounded(1);
+        let job = move || {
+            if !sender.is_closed() {
+                // The panic's message has been written by the panic hook.
+                let outcome = catch_unwind(AssertUnwindSafe(job)).map_err(|_| OffloadError::Panicked);
+                let _ = sender.try_send(outcome);
+            }
+        };
+        self.0.0.push(priority, Box::new(job))?;
+        receiver.recv().await.unwrap_or(Err(OffloadError::Stopped))
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue();
+        queue.state = State::Stopped;
+        queue.logins.clear();
+        queue.others.clear();
+        self.0.changed.notify_one();
+    }
+}
+
+impl Shared {
+    /// No job runs under the lock, so a poisoned one holds a queue that is whole.
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, priority: Priority, job: Job) -> Result<(), OffloadError> {
+        let mut queue = self.queue();
+        let line = match priority {
+            Priority::Login => &mut queue.logins,
+            Priority::Other => &mut queue.others,
+        };
+        if line.len() >= WAITING {
+            return Err(OffloadError::Full);
+        }
+        line.push_back(job);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// The next job; `None` when all handles are gone.
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.queue();
+        loop {
+            if queue.state == State::Stopped {
+                return None;
+            }
+            if let Some(job) = queue.logins.pop_front().or_else(|| queue.others.pop_front()) {
+                return Some(job);
+            }
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+fn work(shared: &Shared) {
+    while let Some(job) = shared.next() {
+        job();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smol::LocalExecutor;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn logins_overtake_and_panics_stay_inside() {
+        let offload = Offload::start().unwrap();
+        let executor = LocalExecutor::new();
+        let (release, gate) = mpsc::channel::<()>();
+        let order = Arc::new(Mutex::new(String::new()));
+        let job = |name: &'static str| {
+            let order = Arc::clone(&order);
+            move || order.lock().unwrap().push_str(name)
+        };
+        crate::net::run(&executor, async {
+            let (first, then) = (offload.clone(), offload.clone());
+            let blocking = executor.spawn(async move { first.run(Priority::Other, move || gate.recv().is_ok()).await });
+            smol::future::yield_now().await;
+            let other = executor.spawn({
+                let (o, j) = (then.clone(), job("other "));
+                async move { o.run(Priority::Other, j).await }
+            });
+            let login = executor.spawn({
+                let (o, j) = (then, job("login "));
+                async move { o.run(Priority::Login, j).await }
+            });
+            smol::future::yield_now().await;
+            release.send(()).unwrap();
+            assert_eq!(blocking.await, Ok(true));
+            assert_eq!((other.await, login.await), (Ok(()), Ok(())));
+            assert_eq!(offload.run(Priority::Other, || panic!("test of a panic")).await, Err::<(), _>(OffloadError::Panicked));
+            assert_eq!(offload.run(Priority::Login, || 7).await, Ok(7));
+        });
+        assert_eq!(*order.lock().unwrap(), "login other ");
+    }
+
+    #[test]
+    fn a_full_line_refuses_and_a_dropped_wait_frees_its_job() {
+        let offload = Offload::start().unwrap();
+        let (release, gate) = mpsc::channel::<()>();
+        let executor = LocalExecutor::new();
+        crate::net::run(&executor, async {
+            let spawn = |job: Box<dyn FnOnce() -> bool + Send>| {
+                let offload = offload.clone();
+                executor.spawn(async move { offload.run(Priority::Login, job).await })
+            };
+            let blocking = spawn(Box::new(move || gate.recv().is_ok()));
+            while !offload.0.0.queue().logins.is_empty() || blocking.is_finished() {
+                smol::future::yield_now().await;
+            }
+            let waiting: Vec<_> = (0..WAITING).map(|_| spawn(Box::new(|| unreachable!("its wait was dropped")))).collect();
+            while offload.0.0.queue().logins.len() < WAITING {
+                smol::future::yield_now().await;
+            }
+            assert_eq!(offload.run(Priority::Login, || ()).await, Err(OffloadError::Full));
+            drop(waiting);
+            release.send(()).unwrap();
+            assert_eq!(blocking.await, Ok(true));
+        });
+    }
+}
