@@ -2,3 +2,4 @@
 //! (`src/README.md` has the map, `tests/layers.rs` enforces it).
 
 pub mod mail;
+pub mod store;
