@@ -284,7 +284,7 @@ impl Check<'_, '_> {
     }
 
     fn blob_counts_from(&mut self, first: u64) -> Result<(), Error> {
-        let last = read_counter(self.r, NEXT_BLOB)?.max(first.saturating_add(1));
+        let last = read_counter(self.r, NEXT_BLOB)?.max(first);
         let mut counts = vec![0u32; usize::try_from((last - first).min(WINDOW)).unwrap_or(0)];
         let place = |blob: BlobId| blob.0.checked_sub(first).and_then(|at| usize::try_from(at).ok());
         for row in self.r.all(self.r.tables.message)? {

@@ -52,7 +52,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Without the disk's numbers, which only a commit needs (`Core::commit_error`).
+/// Without the disk's numbers, which only a commit needs (`Core::judge`).
 impl From<heed::Error> for Error {
     fn from(error: heed::Error) -> Error {
         match &error {

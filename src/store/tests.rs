@@ -1,3 +1,5 @@
+//! The promises of `Store` itself: batches, failing jobs, bells, closing, views.
+
 use std::time::Duration;
 
 use smol::block_on;

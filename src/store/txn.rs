@@ -185,7 +185,7 @@ impl<'p> Writer<'p> {
 
     fn note<T>(&mut self, done: Result<T, heed::Error>) -> Result<T, Error> {
         done.map_err(|error| {
-            let error = Error::from(error);
+            let error = self.core.judge(error);
             self.broken.get_or_insert_with(|| error.clone());
             error
         })

@@ -161,10 +161,11 @@ impl<'c> Batch<'c> {
 /// Tells every job what became of the batch, then everybody else.
 fn complete(core: &Arc<Core>, kept: Vec<Kept>, outcome: Result<(), Error>) {
     let mut topics = Vec::new();
-    let changed = kept.iter().any(|kept| kept.effects.changes > 0);
+    let changes = kept.iter().map(|kept| kept.effects.changes).sum();
     match &outcome {
-        Ok(()) if changed => count(&core.counts.commits),
-        Ok(()) => {}
+        // LMDB syncs nothing when nothing changed.
+        Ok(()) if changes == 0 => {}
+        Ok(()) => count(&core.counts.commits),
         Err(_) => count(&core.counts.failed_commits),
     }
     for Kept { job, effects } in kept {
@@ -179,7 +180,8 @@ fn complete(core: &Arc<Core>, kept: Vec<Kept>, outcome: Result<(), Error>) {
     }
     if outcome.is_ok() {
         core.bells.ring(&topics);
-        if changed {
+        core.changed(changes);
+        if changes > 0 {
             core.take_put_off().into_iter().for_each(|chore| chores::begin(core, chore));
         }
     }

@@ -1,3 +1,5 @@
+//! Messages of every size come back; whatever is dropped, torn or crashed leaves no chunk.
+
 use smol::block_on;
 use smol::future::poll_once;
 
