@@ -27,8 +27,11 @@ use crate::store::tables::NAMES;
 
 /// The database in the directory of the store.
 pub(super) const FILE: &str = "mail.mdb";
-/// LMDB's reader table. Its content means nothing once no process has the environment open.
-const READERS_FILE: &str = "mail.mdb-lock";
+/// A database that has no first commit yet.
+const UNFINISHED: &str = "mail.mdb.new";
+/// LMDB appends this to the name of the database for its reader table, whose content means nothing once no process has
+/// the environment open.
+const READERS_SUFFIX: &str = "-lock";
 /// Larger than LMDB's table for 126 readers (8,192 octets).
 const READERS_FILE_SIZE: usize = 16 * 1024;
 /// The least map on 64-bit: address space costs nothing (a map of 1 TiB cost no memory).
@@ -58,11 +61,37 @@ pub(super) enum View {
 }
 
 impl Env {
-    /// Opens or creates the environment. The caller holds the lock of the directory.
-    #[expect(unsafe_code, reason = "a memory map is undefined if others change the file: the directory is locked and 0700")]
+    /// Opens the environment. The caller holds the lock of the directory.
     pub fn open(dir: &Path, map_size: Option<usize>) -> Result<Env, OpenError> {
+        Env::open_file(dir, FILE, map_size)
+    }
+
+    /// Makes a database with its first rows if there is none. It gets its name only when they are on the disk: a power cut
+    /// in between would leave a file that looks damaged.
+    pub fn create(dir: &Path, map_size: Option<usize>, fill: impl FnOnce(&Env) -> Result<(), OpenError>) -> Result<(), OpenError> {
         let path = dir.join(FILE);
-        write_readers_file(&dir.join(READERS_FILE))?;
+        if path.exists() {
+            return Ok(());
+        }
+        let unfinished = dir.join(UNFINISHED);
+        match fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::io(&unfinished, error)),
+            _ => {}
+        }
+        let env = Env::open_file(dir, UNFINISHED, map_size)?;
+        let filled = fill(&env);
+        env.close();
+        filled?;
+        let _ = fs::remove_file(readers_file(&unfinished));
+        // R1: without the sync of the directory the file itself can be lost, with all that is committed into it later.
+        let named = fs::rename(&unfinished, &path).and_then(|()| disk::sync_dir(dir));
+        named.map_err(|error| OpenError::io(&path, error))
+    }
+
+    #[expect(unsafe_code, reason = "a memory map is undefined if others change the file: the directory is locked and 0700")]
+    fn open_file(dir: &Path, name: &str, map_size: Option<usize>) -> Result<Env, OpenError> {
+        let path = dir.join(name);
+        write_readers_file(&readers_file(&path))?;
         let size = match map_size {
             Some(size) => size,
             None => map_size_for(disk::space(dir).map_err(|error| OpenError::io(dir, error))?.total),
@@ -136,6 +165,12 @@ impl Env {
     }
 }
 
+fn readers_file(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(READERS_SUFFIX);
+    name.into()
+}
+
 /// On a full disk LMDB would write the reader table into a hole of the file and die of SIGBUS: real blocks, beforehand.
 fn write_readers_file(path: &Path) -> Result<(), OpenError> {
     let file = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
@@ -154,14 +189,13 @@ fn map_size_for(file_system: u64) -> usize {
 fn mapped_at(path: &Path) -> Option<Range<usize>> {
     let inode = fs::metadata(path).ok()?.ino().to_string();
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
+    let name = path.file_name()?.to_str()?;
     let mut found = 0..0;
     for line in maps.lines() {
-        // address perms offset dev inode path
+        // address perms offset dev inode path; the path may hold spaces
         let mut words = line.split_ascii_whitespace();
-        let (Some(addresses), Some(name)) = (words.next(), words.nth(3).filter(|word| *word == inode).and_then(|_| words.next())) else {
-            continue;
-        };
-        if !name.ends_with(FILE) {
+        let Some(addresses) = words.next() else { continue };
+        if words.nth(3) != Some(inode.as_str()) || !line.ends_with(name) {
             continue;
         }
         let (begin, end) = addresses.split_once('-')?;
@@ -196,5 +230,16 @@ mod tests {
         env.give_back(b"not of the map", View::Committed);
         assert!(env.read_txn().is_ok());
         env.close();
+    }
+
+    #[test]
+    fn a_database_gets_its_name_with_its_first_rows() {
+        let scratch = Scratch::new();
+        let refused = Env::create(scratch.path(), Some(1 << 20), |_| Err(OpenError::Lmdb("no".into())));
+        assert!(refused.is_err() && !scratch.path().join(FILE).exists() && scratch.path().join(UNFINISHED).exists());
+        fs::write(scratch.path().join(UNFINISHED), [0; 100_000]).unwrap();
+        Env::create(scratch.path(), Some(1 << 20), |_| Ok(())).unwrap();
+        assert!(scratch.path().join(FILE).exists() && !scratch.path().join(UNFINISHED).exists());
+        Env::create(scratch.path(), Some(1 << 20), |_| unreachable!("it is there")).unwrap();
     }
 }

@@ -108,13 +108,9 @@ impl Store {
 
     fn open_with(dir: &Path, options: Options, schema: Schema) -> Result<Store, OpenError> {
         let lock = DirLock::take(dir)?;
-        let is_new = !dir.join(env::FILE).exists();
+        Env::create(dir, options.map_size, |env| schema::prepare(env, schema).map(|_| ()))?;
         let env = Env::open(dir, options.map_size)?;
         let tables = schema::prepare(&env, schema)?;
-        if is_new {
-            // R1: without this the file itself can be lost in a power cut, with all that was committed into it.
-            disk::sync_dir(dir).map_err(|error| OpenError::io(dir, error))?;
-        }
         let mut core = Core::new(dir.to_owned(), env, tables, lock);
         let (next_blob, chores) = core.read(|r| Ok((txn::read_counter(r, blobs::NEXT_BLOB)?, chores::left_over(r)?)))?;
         core.set_next_blob(next_blob);
@@ -137,8 +133,8 @@ impl Store {
     }
 
     /// Changes the store: all that the closure did, or nothing. `Ok` comes only after the sync; with any error nothing of
-    /// it is stored. Dropping the future changes nothing about the change itself. Give an error from the closure
-    /// (`Error::Withdrawn`) to take its rows back.
+    /// it is stored. The change is queued at the first poll; dropping the future after that does not stop it. Give an
+    /// error from the closure (`Error::Withdrawn`) to take its rows back.
     pub async fn write<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut Writer<'_>) -> Result<T, Error> + Send + 'static,

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use smol::block_on;
 use smol::future::poll_once;
-use smol::future::zip;
 
 use super::*;
 use crate::store::testing::Scratch;
@@ -20,7 +19,8 @@ fn hold(store: &Store) -> std::sync::mpsc::Sender<()> {
     drop(poll(store.write(move |_| {
         drop(began);
         let _ = held.recv();
-        Ok(())
+        // Taken back, so that the next job is the first of its batch.
+        Err::<(), _>(Error::Withdrawn("it only held the thread".into()))
     })));
     let _ = begun.recv();
     release
@@ -48,44 +48,50 @@ fn many_changes_share_one_sync() {
     assert!(store.counters().longest_batch > Duration::ZERO);
 }
 
+/// Queues a change; the future that is given back tells how it went.
+fn queued<'f, T: 'f>(future: impl Future<Output = T> + 'f) -> std::pin::Pin<Box<dyn Future<Output = T> + 'f>> {
+    let mut future: std::pin::Pin<Box<dyn Future<Output = T> + 'f>> = Box::pin(future);
+    assert!(block_on(poll_once(future.as_mut())).is_none());
+    future
+}
+
 #[test]
 fn a_change_that_fails_or_panics_loses_only_its_own_rows() {
-    for first in 0..3 {
+    // The order decides which of them run in the outer transaction and which in nested ones.
+    for order in ["gfgp", "fgpg", "pggf", "fpgg", "ggfp"] {
         let scratch = Scratch::new();
         let store = scratch.open();
         let release = hold(&store);
-        let good = |name: &'static str| store.write(move |w| keys::put(w, name, b"x"));
-        let fails = store.write(|w| {
-            keys::put(w, "failed", b"x")?;
-            Err::<(), _>(Error::Withdrawn("as asked".into()))
-        });
-        let panics = store.write(|w| -> Result<(), Error> {
-            keys::put(w, "panicked", b"x").unwrap();
-            panic!("a fault of the test")
-        });
-        drop(release);
-        let (a, b) = (good("a"), good("b"));
-        let (failed, panicked, ((), ())) = block_on(async {
-            match first {
-                0 => {
-                    let ((f, p), (a, b)) = zip(zip(fails, panics), zip(a, b)).await;
-                    (f, p, (a.unwrap(), b.unwrap()))
-                }
-                1 => {
-                    let ((a, b), (f, p)) = zip(zip(a, b), zip(fails, panics)).await;
-                    (f, p, (a.unwrap(), b.unwrap()))
-                }
-                _ => {
-                    let ((a, f), (b, p)) = zip(zip(a, fails), zip(b, panics)).await;
-                    (f, p, (a.unwrap(), b.unwrap()))
-                }
+        let mut names_due = Vec::new();
+        let mut changes = Vec::new();
+        for (at, kind) in order.chars().enumerate() {
+            let name = format!("{kind}{at}");
+            if kind == 'g' {
+                names_due.push(name.clone());
             }
-        });
-        assert_eq!(failed, Err(Error::Withdrawn("as asked".into())));
-        assert_eq!(panicked, Err(Error::Panicked));
-        assert_eq!(names(&store), ["a", "b"]);
+            let change = store.write(move |w| {
+                keys::put(w, &name, b"x")?;
+                match kind {
+                    'f' => Err(Error::Withdrawn("as asked".into())),
+                    'p' => panic!("a fault of the test"),
+                    _ => Ok(()),
+                }
+            });
+            changes.push((kind, queued(change)));
+        }
+        drop(release);
+        for (kind, change) in changes {
+            let due = match kind {
+                'f' => Err(Error::Withdrawn("as asked".into())),
+                'p' => Err(Error::Panicked),
+                _ => Ok(()),
+            };
+            assert_eq!(block_on(change), due);
+        }
+        assert_eq!(names(&store), names_due);
         let counters = store.counters();
-        assert_eq!((counters.failed_jobs, counters.panicked_jobs, counters.failed_commits), (1, 1, 0));
+        assert_eq!((counters.failed_jobs, counters.panicked_jobs, counters.failed_commits), (2, 1, 0));
+        assert_eq!(counters.commits, 1, "{order}");
     }
 }
 
@@ -94,15 +100,19 @@ fn an_error_that_a_change_overlooks_does_not_spoil_the_batch() {
     let scratch = Scratch::new();
     let store = Store::open(scratch.path(), Options { map_size: Some(1 << 20) }).unwrap();
     let release = hold(&store);
-    let small = store.write(|w| keys::put(w, "small", b"x"));
-    let large = store.write(|w| {
-        let _ = keys::put(w, "large", &vec![0; 4 << 20]);
-        Ok(())
-    });
-    let other = store.write(|w| keys::put(w, "other", b"x"));
+    let overlooks = |name: &'static str| {
+        store.write(move |w| {
+            let _ = keys::put(w, name, &vec![0; 4 << 20]);
+            Ok(())
+        })
+    };
+    let first = queued(overlooks("first"));
+    let small = queued(store.write(|w| keys::put(w, "small", b"x")));
+    let second = queued(overlooks("second"));
+    let other = queued(store.write(|w| keys::put(w, "other", b"x")));
     drop(release);
-    let ((small, large), other) = block_on(zip(zip(small, large), other));
-    assert_eq!((small, large, other), (Ok(()), Err(Error::DiskFull), Ok(())));
+    assert_eq!((block_on(first), block_on(second)), (Err(Error::DiskFull), Err(Error::DiskFull)));
+    assert_eq!((block_on(small), block_on(other)), (Ok(()), Ok(())));
     assert_eq!(names(&store), ["other", "small"]);
 }
 
