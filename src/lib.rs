@@ -8,5 +8,6 @@ pub mod config;
 
 pub mod host;
 pub mod net;
+pub mod store;
 
 pub mod cli;
