@@ -14,6 +14,7 @@ use pipit::store::Store;
 use pipit::store::blobs;
 use pipit::store::check;
 use pipit::store::keys;
+use pipit::store::stat;
 use smol::block_on;
 
 /// Room for the tables and some messages.
@@ -23,7 +24,7 @@ struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn mount() -> Option<SmallDisk> {
-        let path = std::env::temp_dir().join(format!("pipit-disk-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("pipit-disk-{}-{:?}", std::process::id(), std::thread::current().id()));
         std::fs::create_dir_all(&path).unwrap();
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(&path).output();
         match mounted {
@@ -116,4 +117,29 @@ fn a_full_disk_refuses_stores_nothing_and_recovers() {
         block_on(store.close());
         std::fs::remove_dir_all(&dir).unwrap();
     }
+}
+
+#[test]
+fn chunks_written_ahead_go_when_the_last_commit_finds_no_room() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let store = open(&disk.0.join("store"));
+    let mut spool = Spool::new(&store, 100_000);
+    block_on(spool.push(&vec![b'm'; 3_000_000])).unwrap();
+    let spooled = spool.finish(b"Received: x\r\n".to_vec()).unwrap();
+    disk.fill_to(&store, 0);
+    // More than the free pages of the file can take.
+    let refused = block_on(store.write(move |w| {
+        keys::put(w, "large", &vec![0; 2 << 20])?;
+        blobs::adopt(w, spooled, 1)
+    }));
+    assert_eq!(refused, Err(Error::DiskFull));
+    assert_eq!(store.read(|r| keys::get(r, "large")).unwrap(), None);
+    // The removal may have found no room either; it is tried again after the next commit.
+    std::fs::remove_file(disk.ballast()).unwrap();
+    block_on(store.write(|w| keys::put(w, "small", b"x"))).unwrap();
+    settle(&store);
+    let stat = store.read(stat::tables).unwrap();
+    let rows = |name: &str| stat.tables.iter().find(|table| table.name == name).unwrap().rows;
+    assert_eq!((rows("blob"), rows("spool"), rows("blob_use")), (0, 0, 0));
+    assert_eq!(store.read(check::everything).unwrap(), []);
 }
