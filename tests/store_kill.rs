@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use pipit::mail::address::Address;
 use pipit::mail::date::UnixTime;
+use pipit::mail::digest::Digest;
 use pipit::mail::envelope::RequireTls;
 use pipit::mail::path::ReversePath;
 use pipit::store::AccountId;
@@ -31,7 +32,6 @@ use pipit::store::blobs;
 use pipit::store::check;
 use pipit::store::mailboxes;
 use pipit::store::messages;
-use pipit::store::messages::Digest;
 use pipit::store::messages::Flags;
 use pipit::store::messages::NewMessage;
 use pipit::store::messages::Reception;

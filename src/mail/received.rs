@@ -10,10 +10,12 @@ use std::net::IpAddr;
 
 use nanoserde::{DeBin, SerBin};
 
+use crate::mail::address::Address;
 use crate::mail::date::UnixTime;
 use crate::mail::domain::Domain;
 use crate::mail::envelope::RequireTls;
 use crate::mail::path::ForwardPath;
+use crate::mail::path::ReversePath;
 
 /// Lines are folded before this column where there is a place for it (RFC 5322 section 2.1.1).
 const FOLD_AT: usize = 78;
@@ -144,6 +146,11 @@ fn is_harmless(c: char) -> bool {
 
 fn escape_atom(text: &str) -> String {
     text.chars().map(|c| if is_harmless(c) { c } else { '?' }).collect()
+}
+
+/// Return-Path and Delivered-To of one recipient's copy (RFC 5321 section 4.4): put in front of the blob when it is read.
+pub fn delivery_lines(return_path: &ReversePath, delivered_to: &Address) -> String {
+    format!("Return-Path: {return_path}\r\nDelivered-To: {delivered_to}\r\n")
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ use nanoserde::{DeBin, SerBin};
 
 use crate::mail::address::Address;
 use crate::mail::date::UnixTime;
+use crate::mail::digest::Digest;
 use crate::mail::envelope::RequireTls;
 use crate::mail::path::ReversePath;
+use crate::mail::received::TlsFacts;
 use crate::store::accounts::Account;
 use crate::store::blobs;
 use crate::store::chores::Progress;
@@ -59,24 +61,6 @@ impl Flags {
     pub fn without(self, other: Flags) -> Flags {
         Flags(self.0 & !other.0)
     }
-}
-
-/// Header fields a list of messages shows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, SerBin, DeBin)]
-pub struct Digest {
-    pub from: String,
-    pub to: String,
-    pub subject: String,
-    /// as the sender wrote it
-    pub date_text: String,
-    pub message_id: String,
-}
-
-/// The TLS of a connection, in IANA's words.
-#[derive(Clone, Debug, PartialEq, Eq, SerBin, DeBin)]
-pub struct TlsFacts {
-    pub version: String,
-    pub cipher: String,
 }
 
 /// How a message came in.

@@ -38,6 +38,7 @@ pub mod mailboxes;
 pub mod messages;
 pub mod meta;
 mod queue;
+pub mod room;
 mod rows;
 mod schema;
 mod spool;
