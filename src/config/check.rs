@@ -49,6 +49,11 @@ pub fn check_bytes(bytes: &[u8]) -> Result<Settings, Vec<Fault>> {
     }
 }
 
+/// The data directory that a file names, whatever else is wrong with it: a server that runs there still answers.
+pub fn dir(text: &str) -> Option<PathBuf> {
+    read(text).0.root.path("dir").cloned()
+}
+
 /// Checks the text of `pipit.toml`.
 pub fn check(text: &str) -> Result<Settings, Vec<Fault>> {
     let (reading, mut faults) = read(text);

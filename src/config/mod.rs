@@ -16,6 +16,7 @@ pub mod explain;
 pub mod fault;
 pub mod file;
 pub mod keys;
+pub mod live;
 pub mod recover;
 pub mod settings;
 pub mod template;
