@@ -39,22 +39,3 @@ pub fn resident() -> Option<u64> {
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
     Some(pages * u64::try_from(rustix::param::page_size()).ok()?)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_used_is_seen_and_what_is_freed_goes_back() {
-        settle();
-        let before = resident().unwrap();
-        let blocks: Vec<Vec<u8>> = (0..16_000).map(|_| vec![1; 2000]).collect();
-        let full = resident().unwrap();
-        assert!(full >= before + 24_000_000, "{before} {full}");
-        drop(blocks);
-        trim();
-        if cfg!(target_env = "gnu") {
-            assert!(resident().unwrap() < full - 16_000_000);
-        }
-    }
-}

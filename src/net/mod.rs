@@ -13,6 +13,7 @@ pub mod local;
 pub mod offload;
 pub mod slots;
 pub mod stream;
+pub mod tasks;
 pub mod tls;
 
 use std::future::Future;
