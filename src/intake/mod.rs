@@ -1,0 +1,6 @@
+//! The one door into the store for messages: who a recipient is, and the transaction that
+//! files a message for all of them. Services and faces call these; none of them writes a message row itself.
+
+pub mod deliver;
+pub mod recipients;
+pub mod trace;
