@@ -1,0 +1,142 @@
+//! Every change and question a person can put: `run(&Instance, Command, &mut channel)`.
+//!
+//! The control socket, the command line without a server, and later the web all end here, so that a rule (a quota, a
+//! domain that is not ours, a name that is taken) stands in one place. Answers go out as JSON rows through `Channel`.
+
+pub mod history;
+pub mod mail;
+pub mod passwords;
+pub mod runtime;
+pub mod settings;
+pub mod state;
+pub mod users;
+pub mod wire;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use nanoserde::SerJson;
+
+use crate::admin::wire::BadRequest;
+use crate::admin::wire::Command;
+use crate::config::live::Live;
+use crate::mail::date::UnixTime;
+use crate::metrics::Metrics;
+use crate::net::clock::Clock;
+use crate::net::offload::Offload;
+use crate::net::slots::Slots;
+use crate::store::Error;
+use crate::store::Store;
+
+/// One directory and what runs on it; a command without a server has the parts of a server that it needs.
+pub struct Instance {
+    pub store: Store,
+    pub live: Rc<Live>,
+    /// the live configuration file
+    pub file: PathBuf,
+    pub metrics: Rc<Metrics>,
+    pub clock: Clock,
+    pub offload: Offload,
+    /// `None`: no server runs, the command does the work itself
+    pub serving: Option<Serving>,
+}
+
+/// The facts of a running server.
+pub struct Serving {
+    pub started: UnixTime,
+    pub listening: Vec<String>,
+    pub slots: Slots,
+    /// what start-up could not do, each a sentence for `status`
+    pub problems: RefCell<Vec<String>>,
+    /// a message ends the server
+    pub stop: smol::channel::Sender<()>,
+    /// the longest time one task held the event loop, microseconds
+    pub longest_stall: Box<dyn Fn() -> u64>,
+}
+
+/// The other end went away while we answered.
+#[derive(Debug)]
+pub struct Gone;
+
+/// Why a command was not done, for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub error: String,
+    /// what to do about it
+    pub hint: String,
+    /// exit status: 1 the answer is "no" or a problem, 2 bad usage
+    pub exit: u32,
+}
+
+impl Failure {
+    pub fn new(error: impl fmt::Display, hint: impl fmt::Display) -> Failure {
+        Failure { error: error.to_string(), hint: hint.to_string(), exit: 1 }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let hint = match &error {
+            Error::DiskFull => "free some space on the disk of the data directory, then try again",
+            Error::Damaged(_) => "run `pipit store check` to see what is damaged",
+            _ => "try again; if it stays, look into the log",
+        };
+        Failure::new(error, hint)
+    }
+}
+
+impl From<Gone> for Failure {
+    fn from(_: Gone) -> Failure {
+        Failure::new("the connection ended before the answer was complete", "try again")
+    }
+}
+
+impl From<BadRequest> for Failure {
+    fn from(bad: BadRequest) -> Failure {
+        Failure { error: bad.0, hint: "see `pipit --help`".into(), exit: 2 }
+    }
+}
+
+/// Where answers go and where octets of an import come from.
+pub trait Channel {
+    /// One line of JSON.
+    fn line(&mut self, json: String) -> impl Future<Output = Result<(), Gone>>;
+    /// Raw octets that the line before has announced.
+    fn octets(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), Gone>>;
+    /// The next line of the request's octets, without its newline.
+    fn read_line(&mut self) -> impl Future<Output = Result<String, Gone>>;
+    /// Exactly `n` of the request's octets; `n` is at most 64 KiB.
+    fn read(&mut self, n: usize) -> impl Future<Output = Result<Vec<u8>, Gone>>;
+}
+
+/// Sends one row.
+pub(crate) async fn row<C: Channel>(channel: &mut C, row: &impl SerJson) -> Result<(), Gone> {
+    channel.line(row.serialize_json()).await
+}
+
+/// Does what the command says. Rows have been sent when it returns; the caller sends the verdict.
+pub async fn run<C: Channel>(instance: &Instance, command: Command, channel: &mut C) -> Result<(), Failure> {
+    match command {
+        Command::UserAdd { address, password } => users::add(instance, address, password).await,
+        Command::UserList => users::list(instance, channel).await,
+        Command::UserPasswd { address, password } => users::set_password(instance, &address, password).await,
+        Command::UserRemove { address } => users::remove(instance, &address).await,
+        Command::AliasAdd { address, to } => settings::alias_add(instance, &address, &to),
+        Command::AliasList => settings::alias_list(instance, channel).await,
+        Command::AliasRemove { address } => settings::alias_remove(instance, &address),
+        Command::MailList { address, mailbox } => mail::list(instance, channel, &address, mailbox.as_deref()).await,
+        Command::MailShow { address, id } => mail::show(instance, channel, &address, id).await,
+        Command::MailImport { address, octets } => mail::import(instance, channel, &address, octets).await,
+        Command::MailExport { address } => mail::export(instance, channel, &address).await,
+        Command::StoreCheck => state::check(instance, channel).await,
+        Command::StoreStat => state::stat(instance, channel).await,
+        Command::ConfigSet { key, value } => settings::set(instance, &key, &value),
+        Command::Status => state::status(instance, channel).await,
+        Command::Metrics => state::metrics(instance, channel).await,
+        Command::Reload => settings::reload(instance).map(|_| ()),
+        Command::Stop => state::stop(instance),
+    }
+}

@@ -1,0 +1,147 @@
+//! How the instance is: status, metrics, the store's invariants and sizes; and the word that ends it.
+
+use crate::admin::Channel;
+use crate::admin::Failure;
+use crate::admin::Instance;
+use crate::admin::row;
+use crate::admin::wire::StatusRow;
+use crate::admin::wire::TableRow;
+use crate::admin::wire::TextRow;
+use crate::host::memory;
+use crate::metrics::Gauge;
+use crate::metrics::MessageOutcome;
+use crate::net::clock::Certainty;
+use crate::store::accounts;
+use crate::store::check as store_check;
+use crate::store::room;
+use crate::store::stat as store_stat;
+
+/// Accounts counted in one read.
+const PAGE: usize = 200;
+
+/// One object for machines and people; what needs attention stands in `problems`.
+pub async fn status<C: Channel>(instance: &Instance, channel: &mut C) -> Result<(), Failure> {
+    let settings = instance.live.current();
+    let (accounts, stored_messages) = totals(instance)?;
+    let serving = instance.serving.as_ref();
+    let fields = StatusRow {
+        version: env!("CARGO_PKG_VERSION").into(),
+        hostname: settings.hostname.to_string(),
+        dir: instance.store.dir().display().to_string(),
+        pid: std::process::id(),
+        started: serving.map(|serving| serving.started.to_string()).unwrap_or_default(),
+        now: instance.clock.now().to_string(),
+        listening: serving.map(|serving| serving.listening.clone()).unwrap_or_default(),
+        domains: settings.local_domains().map(ToString::to_string).collect(),
+        accounts,
+        sessions: serving.map_or(0, |serving| serving.slots.load().open as u64),
+        stored_messages,
+        received: instance.metrics.messages.value(MessageOutcome::Stored),
+        resident_bytes: memory::resident().unwrap_or(0),
+        disk_available_bytes: instance.store.space()?.available,
+        problems: problems(instance)?,
+    };
+    row(channel, &fields).await?;
+    Ok(())
+}
+
+fn totals(instance: &Instance) -> Result<(u64, u64), Failure> {
+    let (mut accounts, mut messages, mut after) = (0, 0u64, None);
+    loop {
+        let page = instance.store.read(|reader| accounts::list(reader, after, PAGE))?;
+        let Some((last, _)) = page.last() else { return Ok((accounts, messages)) };
+        after = Some(*last);
+        accounts += page.len() as u64;
+        messages += page.iter().map(|(_, account)| account.messages).sum::<u64>();
+    }
+}
+
+fn problems(instance: &Instance) -> Result<Vec<String>, Failure> {
+    let mut problems = Vec::new();
+    for fault in instance.live.faults() {
+        problems.push(format!("{}: {fault}; the last good settings are in force", instance.file.display()));
+    }
+    let settings = instance.live.current();
+    let disk = instance.store.space()?;
+    if !room::enough(disk, None, settings.limits.min_free) {
+        problems.push(format!("the disk is nearly full ({} octets left): mail is refused for now; free some space", disk.available));
+    }
+    let counters = instance.store.counters();
+    if counters.failed_commits > 0 {
+        problems.push(format!("{} commits failed since the start: check the disk and the log", counters.failed_commits));
+    }
+    match instance.clock.certainty() {
+        Certainty::Confirmed => {}
+        Certainty::Plausible | Certainty::Unknown => problems.push("the clock is not set: check the date of this machine".into()),
+    }
+    match &instance.serving {
+        Some(serving) => problems.extend(serving.problems.borrow().iter().cloned()),
+        None => problems.push("no server is running on this directory: start it with `pipit serve`".into()),
+    }
+    Ok(problems)
+}
+
+/// The text exposition, a line a row.
+pub async fn metrics<C: Channel>(instance: &Instance, channel: &mut C) -> Result<(), Failure> {
+    for line in exposition(instance)?.lines() {
+        row(channel, &TextRow { text: line.to_string() }).await?;
+    }
+    Ok(())
+}
+
+/// Prometheus text of this instance.
+pub fn exposition(instance: &Instance) -> Result<String, Failure> {
+    let counters = instance.store.counters();
+    let gauge = |name, help, value| Gauge { name, help, value };
+    let mut gauges = vec![
+        gauge("store_commits", "synced batches since the start", counters.commits),
+        gauge("store_jobs", "jobs of the store's writer since the start", counters.jobs),
+        gauge("store_failed_commits", "commits that failed since the start", counters.failed_commits),
+        gauge("store_longest_batch_microseconds", "longest batch with its sync", micros(counters.longest_batch)),
+        gauge("resident_bytes", "memory of the process", memory::resident().unwrap_or(0)),
+        gauge("disk_available_bytes", "free space where the store is", instance.store.space()?.available),
+    ];
+    if let Some(serving) = &instance.serving {
+        gauges.push(gauge("smtp_sessions", "open connections", serving.slots.load().open as u64));
+        gauges.push(gauge("longest_stall_microseconds", "longest time one task held the event loop", (serving.longest_stall)()));
+    }
+    Ok(instance.metrics.expose(&gauges))
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A row a finding; any finding is exit status 1.
+pub async fn check<C: Channel>(instance: &Instance, channel: &mut C) -> Result<(), Failure> {
+    let store = instance.store.clone();
+    let work = move || store.read(store_check::everything);
+    let findings = instance.offload.run(crate::net::offload::Priority::Other, work).await;
+    let findings = findings.map_err(|error| Failure::new(error, "try again"))??;
+    for finding in &findings {
+        row(channel, &TextRow { text: finding.to_string() }).await?;
+    }
+    match findings.len() {
+        0 => Ok(()),
+        n => Err(Failure::new(format!("{n} findings"), "restore the last backup, or ask for help with the lines above")),
+    }
+}
+
+/// A row a table, then the file.
+pub async fn stat<C: Channel>(instance: &Instance, channel: &mut C) -> Result<(), Failure> {
+    let stat = instance.store.read(store_stat::tables)?;
+    for table in stat.tables {
+        row(channel, &TableRow { table: table.name.to_string(), rows: table.rows, bytes: table.bytes }).await?;
+    }
+    row(channel, &TableRow { table: "(file)".into(), rows: 0, bytes: stat.file_bytes }).await?;
+    row(channel, &TableRow { table: "(free in file)".into(), rows: 0, bytes: stat.free_bytes }).await?;
+    Ok(())
+}
+
+/// Lets the server finish what it began and end.
+pub fn stop(instance: &Instance) -> Result<(), Failure> {
+    let serving = instance.serving.as_ref().ok_or_else(|| Failure::new("no server is running on this directory", "nothing to stop"))?;
+    // A second `stop` while the first is under way finds the channel full, which is as good.
+    let _ = serving.stop.try_send(());
+    Ok(())
+}
