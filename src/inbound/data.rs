@@ -1,0 +1,325 @@
+//! What follows DATA: raw bytes are unstuffed, the header examined, the body spooled, the whole filed.
+//!
+//! Comes in: a session with at least one destination, just after `354`. Goes out: the verdict for the machine, once the
+//! *true* end (CRLF.CRLF) was read – whatever is wrong with the message, its bytes never become commands. `Stored`
+//! only after the commit is on disk (promise R1). `Err(Gone)`: the peer went away; nothing is stored.
+//! Memory: what is held is reserved in the shared budget first (promise R8); without room the session waits, writes
+//! what it holds to the disk, and at last says 452 and skips the rest.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use log::info;
+use log::warn;
+use ring::rand::SystemRandom;
+
+use crate::inbound::serve::Conversation;
+use crate::inbound::serve::Gone;
+use crate::intake::deliver;
+use crate::intake::deliver::Arrival;
+use crate::intake::trace::new_trace_id;
+use crate::mail::envelope::Envelope;
+use crate::mail::header;
+use crate::mail::header::Examined;
+use crate::mail::header::Gathered;
+use crate::mail::header::Gatherer;
+use crate::mail::header::HeaderEnd;
+use crate::mail::header::HeaderFault;
+use crate::mail::received::Received;
+use crate::metrics::MessageOutcome;
+use crate::net::breathe::breathe;
+use crate::net::budget::Reserved;
+use crate::net::deadline::within;
+use crate::net::lines::LineStream;
+use crate::proto::smtp::dot::Faults;
+use crate::proto::smtp::dot::Unstuffer;
+use crate::proto::smtp::server::DataVerdict;
+use crate::store::Error;
+use crate::store::Spool;
+use crate::store::messages::Flags;
+use crate::store::messages::Reception;
+
+/// What a message may keep in memory before it is written ahead: a chunk group of the spool (`store::spool`).
+const SPOOL_MEMORY: usize = 256 * 1024;
+/// The budget is taken in steps of this size; most messages need one.
+const STEP: usize = 64 * 1024;
+/// How long a session waits for memory that other sessions hold, before 452.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(20);
+/// A refused message is read to its end, but one that goes on for this many times the limit has no end.
+const SKIP_FACTOR: u64 = 3;
+/// While slots are scarce, a message must come at this speed on average: a slow one gives its slot to another.
+const SLOWEST: u64 = 1024;
+/// … judged after this time.
+const SLOW_JUDGED_AFTER: Duration = Duration::from_secs(60);
+/// Body bytes are hashed and copied this much at a time before other sessions get a turn.
+const TURN: usize = 64 * 1024;
+
+/// A message whose header is complete and examined.
+struct Body {
+    spool: Spool,
+    examined: Examined,
+}
+
+/// How far a message has come.
+enum Stage {
+    Header(Box<Gatherer>),
+    Body(Box<Body>),
+    /// refused already; read on to the true end
+    Skipping(DataVerdict),
+}
+
+struct Incoming<'c> {
+    conversation: &'c Conversation,
+    envelope: Envelope,
+    stage: Stage,
+    /// octets of the message so far, unstuffed
+    size: u64,
+    /// of the shared budget; `None`: nothing is held
+    reserved: Option<Reserved>,
+    since_turn: usize,
+    began: Instant,
+}
+
+/// Reads one message to its true end and answers what became of it.
+pub async fn receive(conversation: &mut Conversation, lines: &mut LineStream) -> Result<DataVerdict, Gone> {
+    let envelope = conversation.session.envelope().cloned().ok_or(Gone)?;
+    let began = conversation.service.clock.instant();
+    let metrics = std::rc::Rc::clone(&conversation.service.metrics);
+    let (stage, reserved) = match conversation.service.budget.take(STEP, MEMORY_PATIENCE).await {
+        Ok(reserved) => (Stage::Header(Box::new(Gatherer::new())), Some(reserved)),
+        Err(_) => (Stage::Skipping(DataVerdict::Overloaded), None),
+    };
+    let mut reception = Incoming { conversation, envelope, stage, size: 0, reserved, since_turn: 0, began };
+    let read = reception.read(lines).await;
+    let Ok(faults) = read else {
+        metrics.messages.add_one(MessageOutcome::Abandoned);
+        return Err(Gone);
+    };
+    let verdict = reception.finish(faults).await;
+    metrics.messages.add_one(outcome(&verdict));
+    Ok(verdict)
+}
+
+fn outcome(verdict: &DataVerdict) -> MessageOutcome {
+    match verdict {
+        DataVerdict::Stored { .. } => MessageOutcome::Stored,
+        DataVerdict::TooBig => MessageOutcome::TooBig,
+        DataVerdict::Broken(_) => MessageOutcome::Broken,
+        DataVerdict::BadHeader(HeaderFault::Loop) => MessageOutcome::Loop,
+        DataVerdict::BadHeader(_) | DataVerdict::Refused(_) => MessageOutcome::Header,
+        DataVerdict::NoSpace | DataVerdict::Overloaded => MessageOutcome::NoSpace,
+        DataVerdict::Failed => MessageOutcome::Failed,
+    }
+}
+
+impl Incoming<'_> {
+    /// Reads to CRLF.CRLF.
+    async fn read(&mut self, lines: &mut LineStream) -> Result<Faults, Gone> {
+        let mut unstuffer = Unstuffer::new();
+        let mut piece = Vec::new();
+        loop {
+            let patience = self.conversation.patience();
+            let Ok(raw) = within(patience, lines.fill_buf()).await else {
+                self.conversation.service.metrics.timeouts.add_one();
+                return Err(Gone);
+            };
+            let raw = raw?;
+            if raw.is_empty() {
+                return Err(Gone);
+            }
+            piece.clear();
+            let progress = unstuffer.push(raw, &mut |bytes: &[u8]| piece.extend_from_slice(bytes));
+            lines.consume(progress.consumed);
+            self.take(&piece).await;
+            if progress.done {
+                return Ok(unstuffer.faults());
+            }
+            self.endure()?;
+        }
+    }
+
+    /// Gives up on a message without end, and on a slow one while others wait for its slot.
+    fn endure(&self) -> Result<(), Gone> {
+        let max = self.conversation.service.live.current().limits.message_size;
+        if self.size > max.saturating_mul(SKIP_FACTOR) {
+            info!("{} sends a message without end; connection closed", self.conversation.peer);
+            return Err(Gone);
+        }
+        let spent = self.conversation.service.clock.instant().duration_since(self.began);
+        let slow = spent > SLOW_JUDGED_AFTER && self.size / spent.as_secs().max(1) < SLOWEST;
+        if slow && self.conversation.service.slots.load().busy() {
+            self.conversation.service.metrics.timeouts.add_one();
+            return Err(Gone);
+        }
+        Ok(())
+    }
+
+    /// Adds unstuffed bytes to the message.
+    async fn take(&mut self, bytes: &[u8]) {
+        self.size = self.size.saturating_add(bytes.len() as u64);
+        if self.size > self.conversation.service.live.current().limits.message_size && !matches!(self.stage, Stage::Skipping(_)) {
+            self.skip(DataVerdict::TooBig);
+        }
+        match &mut self.stage {
+            Stage::Skipping(_) => {}
+            Stage::Header(gatherer) => match gatherer.push(bytes) {
+                Ok(Gathered::More) => self.reserve(bytes.len()).await,
+                Ok(Gathered::Complete) => self.begin_body().await,
+                Err(fault) => self.skip(DataVerdict::BadHeader(fault)),
+            },
+            Stage::Body(_) => self.spool(bytes).await,
+        }
+        self.since_turn += bytes.len();
+        if self.since_turn >= TURN {
+            self.since_turn = 0;
+            breathe().await;
+        }
+    }
+
+    /// From here on the message is only read to its end; what it held is freed at once.
+    fn skip(&mut self, verdict: DataVerdict) {
+        self.stage = Stage::Skipping(verdict);
+        self.reserved = None;
+    }
+
+    /// The header is complete: examine it and open the spool.
+    async fn begin_body(&mut self) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Skipping(DataVerdict::Failed));
+        let Stage::Header(gatherer) = stage else { return };
+        let block = gatherer.finish();
+        let settings = self.conversation.service.live.current();
+        let examined = match header::examine(&block.header, &settings.hostname) {
+            Ok(examined) => examined,
+            Err(fault) => return self.skip(DataVerdict::BadHeader(fault)),
+        };
+        let kept = header::without(&block.header, &examined.forged);
+        let spool = Spool::new(&self.conversation.service.store, SPOOL_MEMORY);
+        self.stage = Stage::Body(Box::new(Body { spool, examined }));
+        self.spool(&kept).await;
+        if block.end == HeaderEnd::NotAField {
+            self.spool(b"\r\n").await;
+        }
+        self.spool(&block.rest).await;
+    }
+
+    async fn spool(&mut self, bytes: &[u8]) {
+        let Stage::Body(body) = &mut self.stage else { return };
+        if let Err(error) = body.spool.push(bytes).await {
+            warn!("a message from {} could not be spooled: {error}", self.conversation.peer);
+            let verdict = if matches!(error, Error::DiskFull) { DataVerdict::NoSpace } else { DataVerdict::Failed };
+            return self.skip(verdict);
+        }
+        let held = body.spool.held();
+        self.reserve_total(held).await;
+    }
+
+    async fn reserve(&mut self, more: usize) {
+        let total = usize::try_from(self.size).unwrap_or(usize::MAX).max(more);
+        self.reserve_total(total).await;
+    }
+
+    /// Keeps the reservation at least as large as what is held; waiting sessions are counted.
+    async fn reserve_total(&mut self, held: usize) {
+        let budget = &self.conversation.service.budget;
+        while self.reserved.as_ref().map_or(0, Reserved::bytes) < held {
+            let step = match budget.try_take(STEP) {
+                Some(step) => Ok(step),
+                None => {
+                    self.conversation.service.metrics.memory_waits.add_one();
+                    budget.take(STEP, MEMORY_PATIENCE).await
+                }
+            };
+            match (step, &mut self.reserved) {
+                (Ok(step), Some(reserved)) => reserved.absorb(step),
+                (Ok(step), empty) => *empty = Some(step),
+                (Err(_), _) => return self.skip(DataVerdict::Overloaded),
+            }
+        }
+        if let Some(reserved) = &mut self.reserved
+            && held + 2 * STEP < reserved.bytes()
+        {
+            reserved.shrink_to(held + STEP);
+        }
+    }
+
+    /// The true end was read: judge, file, and say what happened.
+    async fn finish(mut self, faults: Faults) -> DataVerdict {
+        if matches!(self.stage, Stage::Header(_)) {
+            self.begin_body().await;
+        }
+        // Bytes that other servers would read as an end or a new line are never passed on, whatever else is wrong.
+        if faults.any() {
+            info!("{} sent a message with {faults}; refused", self.conversation.peer);
+            return DataVerdict::Broken(faults);
+        }
+        match self.stage {
+            Stage::Body(body) => file(self.conversation, &self.envelope, *body).await,
+            Stage::Skipping(verdict) => {
+                info!("message from {} refused: {:?}", self.conversation.peer, outcome(&verdict));
+                verdict
+            }
+            Stage::Header(_) => DataVerdict::Failed,
+        }
+    }
+}
+
+/// Writes trace lines, commits, and logs.
+async fn file(conversation: &Conversation, envelope: &Envelope, body: Body) -> DataVerdict {
+    let Body { spool, examined } = body;
+    let service = &conversation.service;
+    let settings = service.live.current();
+    let now = service.clock.now();
+    let Ok(trace_id) = new_trace_id(now, &SystemRandom::new()) else { return DataVerdict::Failed };
+    let session = &conversation.session;
+    let helo = session.greeting().map(|greeting| greeting.host.to_string()).unwrap_or_default();
+    let require_tls = examined.wish_with(envelope.require_tls);
+    let received = Received {
+        helo: &helo,
+        client_name: None,
+        client: conversation.peer.ip(),
+        by: &settings.hostname,
+        with: session.with_protocol(),
+        require_tls,
+        id: &trace_id,
+        tls: session.tls(),
+        for_: match envelope.recipients.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        },
+        date: now,
+    };
+    let size = spool.len();
+    let spooled = match spool.finish(received.to_string().into_bytes()) {
+        Ok(spooled) => spooled,
+        Err(error) => return not_stored(&trace_id, &error),
+    };
+    let arrival = Arrival {
+        spooled,
+        reverse_path: envelope.reverse_path.clone(),
+        destinations: conversation.destinations.clone(),
+        received: now,
+        flags: Flags::default(),
+        digest: examined.digest,
+        auth_results: String::new(),
+        require_tls,
+        reception: Reception { tls: session.tls().cloned(), client: conversation.peer.ip().to_string(), helo, trace_id: trace_id.clone() },
+    };
+    match deliver::deliver(&service.store, arrival).await {
+        Ok(delivered) => {
+            service.metrics.message_bytes.add(size);
+            let tls = session.tls().map_or("no TLS".to_string(), |tls| format!("{} {}", tls.version, tls.cipher));
+            let (from, copies, client) = (&envelope.reverse_path, delivered.copies, conversation.peer.ip());
+            info!("message {trace_id} from {from} stored, {size} octets, {copies} mailboxes, client {client}, {tls}");
+            DataVerdict::Stored { trace_id }
+        }
+        Err(error) => not_stored(&trace_id, &error),
+    }
+}
+
+fn not_stored(trace_id: &str, error: &Error) -> DataVerdict {
+    warn!("message {trace_id} not stored: {error}");
+    match error {
+        Error::DiskFull => DataVerdict::NoSpace,
+        _ => DataVerdict::Failed,
+    }
+}
