@@ -1,5 +1,13 @@
-//! The command line: what was asked for (`args`) and which configuration it concerns (`find`).
+//! The command line: what was asked for (`args`), which configuration it concerns (`find`, `place`), who answers
+//! (`ask`), and the answer for people or for scripts (`commands`, `print`; `cli.md`).
 
 pub mod args;
+pub mod ask;
+pub mod commands;
+pub mod configuration;
 pub mod find;
+pub mod import;
+pub mod place;
+pub mod print;
 mod shapes;
+pub mod terminal;

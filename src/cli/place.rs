@@ -1,0 +1,59 @@
+//! Which server or directory a command is about: the configuration file, its settings, and the data directory.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::admin::Failure;
+use crate::admin::runtime;
+use crate::admin::settings::read_file;
+use crate::admin::settings::sentences;
+use crate::cli::args::Globals;
+use crate::cli::find;
+use crate::cli::find::Found;
+use crate::config::check;
+use crate::config::settings::Settings;
+
+/// The live file's name within the data directory.
+pub const FILE: &str = "pipit.toml";
+
+/// A configuration file that was found and read.
+pub struct Place {
+    pub file: PathBuf,
+    pub dir: PathBuf,
+    /// the faults, if it has some: a running server can be asked all the same
+    pub settings: Result<Settings, Failure>,
+}
+
+/// The configuration file that the rules of `cli.md` choose; says on stderr when it is localserve's.
+pub fn file(globals: &Globals) -> Result<PathBuf, Failure> {
+    match find::configuration(globals, Path::exists) {
+        Found::File(file) => Ok(file),
+        Found::RunningLocalserve => {
+            let Some(dir) = runtime::running() else {
+                return Err(Failure::new(
+                    "there is no configuration: neither /etc/pipit/pipit.toml nor /boot/pipit.toml exists, and no localserve is running",
+                    "name one with --config FILE or --dir DIR, or try `pipit localserve`",
+                ));
+            };
+            eprintln!("pipit: using the running localserve in {}", dir.display());
+            Ok(dir.join(FILE))
+        }
+    }
+}
+
+/// Reads and checks the configuration.
+pub fn find(globals: &Globals) -> Result<Place, Failure> {
+    let file = file(globals)?;
+    let bytes = read_file(&file)?;
+    let settings = check::check_bytes(&bytes).map_err(|faults| {
+        let hint = format!("mend the lines above in {}, then `pipit config check`", file.display());
+        Failure::new(sentences(&faults), hint)
+    });
+    let written = || check::dir(&String::from_utf8_lossy(&bytes)).or_else(|| file.parent().map(Path::to_path_buf));
+    let dir = match (&globals.dir, &settings) {
+        (Some(dir), _) => dir.clone(),
+        (None, Ok(settings)) => settings.dir.clone(),
+        (None, Err(_)) => written().unwrap_or_default(),
+    };
+    Ok(Place { file, dir, settings })
+}
