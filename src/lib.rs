@@ -1,13 +1,16 @@
 //! Pipit, a mail server for the home. Modules stand in reading order; each imports only from those above it
 //! (`src/README.md` has the map, `tests/layers.rs` enforces it).
 
-pub mod mail;
-pub mod proto;
-
-pub mod config;
-
-pub mod host;
-pub mod net;
-pub mod store;
-
+pub mod admin;
+pub mod app;
 pub mod cli;
+pub mod config;
+pub mod control;
+pub mod host;
+pub mod inbound;
+pub mod intake;
+pub mod mail;
+pub mod metrics;
+pub mod net;
+pub mod proto;
+pub mod store;
