@@ -166,6 +166,15 @@ class Pipit:
         done = self.run("store", "check")
         return "" if done.returncode == 0 else f"exit {done.returncode}: {(done.stdout + done.stderr)[-800:].decode('utf-8', 'replace')}"
 
+    def add_users(self, addresses):
+        """Make accounts; those that could be made."""
+        made = []
+        for address in addresses:
+            done = self.run("user", "add", address, "--password-stdin", stdin=PASSWORD.encode() + b"\n")
+            if done.returncode == 0:
+                made.append(address)
+        return made
+
     def memory(self, field="VmRSS"):
         """KiB of one line of /proc/PID/status."""
         return status_kib(self.pid, field)

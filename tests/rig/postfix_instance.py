@@ -46,6 +46,9 @@ virtual_gid_maps = static:{gid}
 virtual_minimum_uid = 100
 smtp_host_lookup = native
 smtp_tls_security_level = none
+smtpd_tls_security_level = may
+smtpd_tls_cert_file = {base}/etc/cert.pem
+smtpd_tls_key_file = {base}/etc/key.pem
 smtp_tls_loglevel = 1
 smtp_dns_support_level = disabled
 minimal_backoff_time = 1s
@@ -85,6 +88,11 @@ postlog   unix-dgram n - n - 1 postlogd
 """
 
 
+def box_of(address):
+    """The folder of a mailbox below `mail`: ann's and everything that a sender gets back is in `box`."""
+    return "box" if address in ("", "ann@home.test") else address
+
+
 class Postfix:
     """One instance. With `relay` its own domain is peer.test, and bounces land in its own mailbox of carol@peer.test."""
 
@@ -110,13 +118,17 @@ class Postfix:
             os.makedirs(folder, mode=0o755, exist_ok=True)
         os.chown(self.directory, nobody.pw_uid, nobody.pw_gid)
         os.chown(os.path.join(self.base, "data"), postfix.pw_uid, postfix.pw_gid)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj", "/CN=mail.peer.test",
+                        "-keyout", f"{self.etc}/key.pem", "-out", f"{self.etc}/cert.pem"], check=True, capture_output=True)
         own = "peer.test" if self.relay else "home.test"
         main = MAIN.format(base=self.base, domains=own, uid=nobody.pw_uid, gid=nobody.pw_gid, processes=self.processes_limit,
-                           boxes="static:box/" if self.relay else "inline:{ {ann@home.test=box/} }")
+                           boxes="static:box/" if self.relay else f"texthash:{self.etc}/boxes")
         if self.relay:
             main += f"transport_maps = inline:{{ {{home.test=smtp:{self.relay}}} }}\nrelay_domains = home.test\n"
         with open(os.path.join(self.etc, "main.cf"), "w") as file:
             file.write(main)
+        with open(os.path.join(self.etc, "boxes"), "w") as file:
+            file.write("ann@home.test box/\n")
         with open(os.path.join(self.etc, "master.cf"), "w") as file:
             file.write(MASTER.format(port=self.port))
 
@@ -157,7 +169,8 @@ class Postfix:
 
     def configure(self, **parameters):
         """Change main.cf parameters and reload."""
-        subprocess.run(["postconf", "-c", self.etc, "-e", *(f"{key}={value}" for key, value in parameters.items())], check=True)
+        if parameters:
+            subprocess.run(["postconf", "-c", self.etc, "-e", *(f"{key}={value}" for key, value in parameters.items())], check=True)
         subprocess.run(["postfix", "-c", self.etc, "reload"], check=True, capture_output=True)
 
     def inject(self, message, sender, recipients, options=""):
@@ -196,23 +209,30 @@ class Postfix:
         except OSError:
             return ""
 
-    def stored(self):
+    def add_users(self, addresses):
+        """Make mailboxes of those names."""
+        with open(os.path.join(self.etc, "boxes"), "a") as file:
+            file.writelines(f"{address} {box_of(address)}/\n" for address in addresses)
+        self.configure()
+        return list(addresses)
+
+    def stored(self, address=""):
         """Paths of delivered messages."""
         found = []
         for part in ("new", "cur"):
-            folder = os.path.join(self.directory, "box", part)
+            folder = os.path.join(self.directory, box_of(address), part)
             if os.path.isdir(folder):
                 found += [os.path.join(folder, name) for name in os.listdir(folder)]
         return found
 
-    def bodies(self, address="ann@home.test"):
+    def bodies(self, address=""):
         """Delivered messages as octets, line ends as on the wire."""
         self.wait_until_empty(120, flush=True)
-        for path in self.stored():
+        for path in self.stored(address):
             with open(path, "rb") as file:
                 yield file.read().replace(b"\n", b"\r\n")
 
-    def messages(self, address="ann@home.test"):
+    def messages(self, address=""):
         listed = []
         for raw in self.bodies(address):
             head = email.message_from_bytes(raw[:20000])
