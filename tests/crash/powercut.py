@@ -2,6 +2,7 @@
 
 Purpose: R1 and R2: a 250 is only said when the message would survive a power cut at that very moment.
 Usage:   tests/crash/powercut.py [--cuts 100] [--messages 300] [--seed N] [--server pipit|toy:full|toy:off]
+         [--forget folder-syncs|file-syncs]   acts as if the server had not made these: the run must then fail
 Result:  lost, duplicated and corrupt counts of each model, closing line; exit 0 all held, 1 a promise broke,
          2 the tool could not do its work (no compiler, no recording).
 
@@ -31,6 +32,16 @@ from replay import ORDERED, STRICT, Disk, events
 
 SESSIONS = 10
 HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def without_syncs(recorded, folders):
+    """The recording without the syncs of folders, or of files."""
+    known = {event.inode for event in recorded if event.kind == "S" or event.kind == "O" and event.argument}
+    return [event._replace(flags=event.flags & ~1) if event.kind == "W" and not folders else event
+            for event in recorded if event.kind not in "BE" or (event.inode in known) != folders]
+
+
+FORGOTTEN = {"folder-syncs": lambda recorded: without_syncs(recorded, True), "file-syncs": lambda recorded: without_syncs(recorded, False)}
 
 
 class Load:
@@ -244,6 +255,7 @@ def main():
     options.add_argument("--cuts", type=int, default=100)
     options.add_argument("--messages", type=int, default=300)
     options.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)))
+    options.add_argument("--forget", choices=sorted(FORGOTTEN), help="act as if these syncs had not happened: the run must then fail")
     add_option(options)
     chosen = options.parse_args()
     replay_on = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -251,6 +263,8 @@ def main():
         outcome.note(f"{chosen.cuts} cuts in each model, seed {chosen.seed}")
         log, load, under_test = record(base, chosen, outcome)
         recorded = list(events(log))
+        if chosen.forget:
+            recorded = FORGOTTEN[chosen.forget](recorded)
         acks = survey(outcome, recorded, load)
         replay(outcome, chosen, recorded, acks, load, under_test, room)
     return outcome.finish()

@@ -35,7 +35,7 @@ class Outcome:
     def check(self, what, held, detail=""):
         """Count one verdict and print it; gives `held` back."""
         self.passed, self.failed = self.passed + bool(held), self.failed + (not held)
-        print(f"  {'ok  ' if held else 'FAIL'} {what}{': ' + str(detail) if detail else ''}", flush=True)
+        print(f"  {'ok  ' if held else 'FAIL'} {what}{': ' + str(detail) if detail not in ('', None) else ''}", flush=True)
         return bool(held)
 
     def skip(self, what, why):

@@ -13,11 +13,10 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from rig.wire import first_greeting, free_ports
-
-NO_SUCH_TABLE = "no such table"
 
 
 class Toy:
@@ -69,9 +68,8 @@ class Toy:
             self.process = None
 
     def bodies(self, address="ann@home.test"):
-        with sqlite3.connect(self.file) as db:
-            for (octets,) in db.execute("select octets from message"):
-                yield bytes(octets)
+        with closing(sqlite3.connect(self.file)) as db:
+            return [bytes(octets) for (octets,) in db.execute("select octets from message")]
 
     def messages(self, address="ann@home.test"):
         rows = []
@@ -82,7 +80,7 @@ class Toy:
 
     def complaints(self):
         try:
-            with sqlite3.connect(self.file) as db:
+            with closing(sqlite3.connect(self.file)) as db:
                 verdict = db.execute("pragma integrity_check").fetchone()[0]
             return "" if verdict == "ok" else verdict
         except sqlite3.Error as error:
