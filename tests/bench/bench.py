@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """bench: the figures of README.md, measured here.
 
 Usage:   tests/bench/run [--rounds 5] [--quick] [--million] [--no-static] [--only load|memory] [--write-readme]

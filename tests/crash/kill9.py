@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """kill9: SIGKILL at random moments while sessions are between DATA and 250.
 
 Purpose: R2 of the reliability promises: nothing acknowledged is lost, doubled or damaged by a crash; ready again within 2 s.

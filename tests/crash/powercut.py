@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """powercut: power cuts at random points of a recorded run, in an ordered and a strict model of the disk.
 
 Purpose: R1 and R2: a 250 is only said when the message would survive a power cut at that very moment.

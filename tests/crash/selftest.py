@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """selftest: shows that kill9 and powercut fail a server that deserves it.
 
 Purpose: a test that cannot fail proves nothing. A toy server with faults on demand must be caught each time.

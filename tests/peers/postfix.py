@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """postfix: Debian's Postfix sends mail to the server under test.
 
 Purpose: the most common peer of the real world can hand us everything it has, and nothing is doubled, lost or changed.

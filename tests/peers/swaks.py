@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """swaks: Debian's swaks, Python's smtplib and a bare socket talk to the server under test.
 
 Purpose: what a session looks like from outside: greeting, EHLO list, STARTTLS, pipelining, wrong commands, wrong mail.
