@@ -4,6 +4,7 @@
 //! domain that is not ours, a name that is taken) stands in one place. Answers go out as JSON rows through `Channel`.
 
 pub mod history;
+mod json;
 pub mod mail;
 pub mod passwords;
 pub mod runtime;

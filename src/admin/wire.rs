@@ -9,14 +9,13 @@
 use nanoserde::DeJson;
 use nanoserde::SerJson;
 
+use crate::admin::json;
 use crate::mail::address::Address;
 
 /// The control socket's name within the data directory.
 pub const SOCKET: &str = "pipit.sock";
 /// Longest request line (`cli.md`).
 pub const MAX_REQUEST: usize = 64 * 1024;
-/// JSON of a request is flat with lists of strings; deeper nesting is not ours and would cost stack in the parser.
-const MAX_DEPTH: usize = 4;
 /// Longest password: argon2 takes any length, but nobody types more, and a hash of megabytes is an attack.
 pub const MAX_PASSWORD: usize = 1024;
 
@@ -100,33 +99,12 @@ struct Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadRequest(pub String);
 
-/// Whether the brackets of a JSON text nest at most `MAX_DEPTH` deep; strings are skipped.
-fn shallow(text: &str) -> bool {
-    let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'{' | b'[' if !quoted => depth += 1,
-            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_DEPTH {
-            return false;
-        }
-    }
-    true
-}
-
-/// Parses JSON that came from outside, its depth bounded first.
+/// Parses JSON that came from outside, its grammar and depth checked first.
 pub fn parse_json<T: DeJson>(line: &str) -> Result<T, BadRequest> {
     if line.len() > MAX_REQUEST {
         return Err(BadRequest(format!("a request has at most {MAX_REQUEST} octets")));
     }
-    if !shallow(line) {
-        return Err(BadRequest("the request nests too deeply".into()));
-    }
+    json::check(line).map_err(|broken| BadRequest(format!("the request cannot be read: {broken}")))?;
     T::deserialize_json(line).map_err(|error| BadRequest(format!("the request is not the expected JSON: {error}")))
 }
 

@@ -101,7 +101,7 @@ macro_rules! key {
 /// Every key, in the order of the reference and of the template.
 #[rustfmt::skip]
 pub const TABLE: &[Key] = &[
-    key!("hostname", Kind::Domain, Without::Fault, "\"mail.example.org\"", Live,
+    key!("hostname", Kind::Domain, Without::Fault, "\"mail.example.org\"", Restart,
         "The name of this server in greetings, Received fields and certificates; DNS should lead to it and back."),
     key!("dir", Kind::Path, Without::Value("\"/var/lib/pipit\""), "\"/srv/pipit\"", Restart,
         "The directory of mail, accounts and keys."),
@@ -130,7 +130,9 @@ pub const TABLE: &[Key] = &[
     key!("limits.burst", Kind::Integer { least: 1, most: 100_000, unit: "connections" }, Without::Value("120"), "120", Live,
         "New connections that one address may open within seconds; tests of mail standards open about 60."),
     key!("limits.trusted", Kind::Networks, Without::Value("[]"), "[\"192.0.2.0/24\"]", Live,
-        "Networks to which the limits per address do not apply; loopback is always one."),
+        "Networks to which the limits per address do not apply."),
+    key!("limits.loopback-exempt", Kind::Switch, Without::Value("true"), "false", Live,
+        "The limits per address do not apply to this machine itself; false behind a proxy on the same machine, and in tests."),
     key!("limits.memory-budget", Kind::Size { least: MEGA, most: 4 * GIGA }, Without::Value("\"16M\""), "\"8M\"", Restart,
         "Memory for messages that are being received, shared by all connections; 8M suits a board with 512 MB."),
     // RFC 5321 section 4.5.3.2.7 wants 5 minutes; less is for tests and for a server under attack.

@@ -6,6 +6,8 @@
 //! the corpus.
 
 mod addresses;
+mod configuration;
+mod control;
 mod engine;
 mod headers;
 mod smtp_session;
@@ -18,6 +20,16 @@ fn smtp_session() {
 #[test]
 fn addresses() {
     engine::run("addresses", addresses::SEEDS, addresses::target);
+}
+
+#[test]
+fn control() {
+    engine::run("control", control::SEEDS, control::target);
+}
+
+#[test]
+fn configuration() {
+    engine::run("configuration", configuration::SEEDS, configuration::target);
 }
 
 #[test]
