@@ -128,13 +128,13 @@ async fn run(prepared: Prepared, executor: Rc<LocalExecutor<'static>>) -> Result
 
 /// The connection limits as the settings say them.
 pub fn limits(settings: &Settings) -> Limits {
-    let (trusted, loopback) = (settings.limits.trusted.clone(), settings.limits.loopback_exempt);
+    let trusted = settings.limits.trusted.clone();
     Limits {
         total: settings.limits.connections,
         per_address: settings.limits.connections_per_address,
         per_minute: settings.limits.connections_per_minute,
         burst: settings.limits.burst,
-        trusted: Rc::new(move |address| (loopback && address.is_loopback()) || trusted.iter().any(|network| network.contains(address))),
+        trusted: Rc::new(move |address| trusted.iter().any(|network| network.contains(address))),
     }
 }
 

@@ -295,7 +295,6 @@ fn limits(root: &Values) -> Limits {
         connections_per_address: root.count("limits.connections-per-address"),
         connections_per_minute: root.small("limits.connections-per-minute"),
         burst: root.small("limits.burst"),
-        loopback_exempt: root.get("limits.loopback-exempt") == Some(&Meaning::Switch(true)),
         trusted: if let Some(Meaning::Networks(networks)) = root.get("limits.trusted") { networks.clone() } else { Vec::new() },
         memory_budget: root.count("limits.memory-budget"),
         idle_timeout: Duration::from_secs(root.number("limits.idle-timeout")),

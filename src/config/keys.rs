@@ -130,9 +130,7 @@ pub const TABLE: &[Key] = &[
     key!("limits.burst", Kind::Integer { least: 1, most: 100_000, unit: "connections" }, Without::Value("120"), "120", Live,
         "New connections that one address may open within seconds; tests of mail standards open about 60."),
     key!("limits.trusted", Kind::Networks, Without::Value("[]"), "[\"192.0.2.0/24\"]", Live,
-        "Networks to which the limits per address do not apply."),
-    key!("limits.loopback-exempt", Kind::Switch, Without::Value("true"), "false", Live,
-        "The limits per address do not apply to this machine itself; false behind a proxy on the same machine, and in tests."),
+        "Networks to which the limits per address do not apply; loopback is always one."),
     key!("limits.memory-budget", Kind::Size { least: MEGA, most: 4 * GIGA }, Without::Value("\"16M\""), "\"8M\"", Restart,
         "Memory for messages that are being received, shared by all connections; 8M suits a board with 512 MB."),
     // RFC 5321 section 4.5.3.2.7 wants 5 minutes; less is for tests and for a server under attack.

@@ -92,8 +92,6 @@ pub struct Limits {
     pub burst: u32,
     /// beside loopback
     pub trusted: Vec<IpNetwork>,
-    /// the limits per address do not apply to loopback
-    pub loopback_exempt: bool,
     /// octets
     pub memory_budget: usize,
     pub idle_timeout: Duration,
