@@ -104,7 +104,7 @@ def bad_commands(outcome, port, ours):
         ("BDAT", ["MAIL FROM:<carol@peer.test>", "BDAT 10 LAST"], {500, 502, 503, 554}),
         ("AUTH on port 25", ["AUTH PLAIN AGEAYgBj"], {500, 502, 503, 504, 530, 538}),
         ("VRFY tells nothing", ["VRFY ann"], {252, 502, 500, 550}),
-        ("REQUIRETLS without TLS", ["MAIL FROM:<carol@peer.test> REQUIRETLS"], {530, 555, 550}),
+        ("REQUIRETLS without TLS", ["MAIL FROM:<carol@peer.test> REQUIRETLS"], {523, 530, 555, 550}),
         ("STARTTLS with a parameter", ["STARTTLS now"], {501}),
     )
     for what, lines, wanted in table:

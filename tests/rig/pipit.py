@@ -28,12 +28,12 @@ def program():
     return path
 
 
-def configuration(directory, ports, user, limits, first_user=True):
+def configuration(directory, listen, user, limits, first_user=True):
     """The text of pipit.toml; the only place that knows its keys."""
     text = f'hostname = "mx.home.test"\ndir = "{directory}"\n'
     if user:
         text += f'user = "{user}"\n'
-    text += "\n[listen]\nsmtp = [" + ", ".join(f'"127.0.0.1:{port}"' for port in ports) + "]\n"
+    text += "\n[listen]\nsmtp = [" + ", ".join(f'"{address}"' for address in listen) + "]\n"
     if limits:
         text += "\n[limits]\n" + "".join(f"{key} = {as_toml(value)}\n" for key, value in limits.items())
     text += '\n[[domain]]\nname = "home.test"\n'
@@ -51,12 +51,12 @@ class Pipit:
 
     name = "pipit"
 
-    def __init__(self, base, limits=None, directory=None, binary=None, first_user=True):
+    def __init__(self, base, limits=None, directory=None, binary=None, first_user=True, host="127.0.0.1"):
         self.binary, self.base = binary or program(), base
         self.directory = directory or os.path.join(base, "dir")
         self.config = os.path.join(self.directory, "pipit.toml")
         self.log = os.path.join(base, "pipit.log")
-        (self.port,) = free_ports(1)
+        (self.port,), self.host = free_ports(1), host
         self.limits, self.first_user, self.process = dict(limits or {}), first_user, None
         self.user = service_user()
 
@@ -70,7 +70,7 @@ class Pipit:
         """Make the directory and write the configuration (again)."""
         os.makedirs(self.directory, exist_ok=True)
         with open(self.config, "w") as file:
-            file.write(configuration(self.directory, [self.port], self.user, self.limits, self.first_user))
+            file.write(configuration(self.directory, [f"{self.host}:{self.port}"], self.user, self.limits, self.first_user))
         if self.user:
             owner = pwd.getpwnam(self.user)
             for path in (self.directory, self.config):
@@ -78,7 +78,7 @@ class Pipit:
 
     def at(self, base, directory):
         """The same kind of server on another directory."""
-        return Pipit(base, self.limits, directory, self.binary, self.first_user)
+        return Pipit(base, self.limits, directory, self.binary, self.first_user, self.host)
 
     def start(self, environment=None, wrapper=()):
         """Start, wait for the first 220; seconds from exec to greeting."""
@@ -91,7 +91,7 @@ class Pipit:
         while time.monotonic() - began < READY_PATIENCE:
             if self.process.poll() is not None:
                 break
-            if first_greeting(self.port, 0.5) is not None:
+            if first_greeting(self.port, 0.5, self.host) is not None:
                 return time.monotonic() - began
         raise RuntimeError(f"pipit did not greet; its last words:\n{self.last_words()}")
 

@@ -9,6 +9,7 @@ import hashlib
 import random
 import socket
 import ssl
+import time
 from collections import namedtuple
 
 Reply = namedtuple("Reply", "code text")
@@ -178,14 +179,12 @@ def free_ports(count):
             one.close()
 
 
-def first_greeting(port, patience):
+def first_greeting(port, patience, host="127.0.0.1"):
     """Seconds until the port greets with 220, or None; polls every 2 ms."""
-    import time
-
     began = time.monotonic()
     while time.monotonic() - began < patience:
         try:
-            with Client(port, patience=patience) as client:
+            with Client(port, host, patience=patience) as client:
                 if client.reply().code == 220:
                     return time.monotonic() - began
         except (OSError, TimeoutError):
