@@ -249,6 +249,27 @@ def too_big(house):
         house.outcome.check("each gets 250 or a temporary refusal", all(code in (250, 452, 421, 0) for code in codes), codes)
 
 
+def thrown_away(house):
+    """Spooled megabytes that come to nothing: collecting them must not pull them through resident memory."""
+    body = HEAD % b"thrown-away" + b"\r\n" + (b"x" * 70 + b"\r\n") * (38_000_000 // 72)
+    with house.attack("10 messages of 38 MB refused at once"):
+        def refused(n):
+            with in_data(house.server.port) as client:
+                client.send(body + b".\r\n")
+                return client.reply().code
+
+        codes = in_threads(10, refused)
+        house.outcome.check("each is refused", set(codes) <= {552, 452, 421, 0}, codes)
+        time.sleep(8)  # collecting goes on behind the replies
+    with house.attack("10 messages broken off after 30 MB"):
+        def broken_off(n):
+            with in_data(house.server.port) as client:
+                client.send(body[:30_000_000])
+
+        in_threads(10, broken_off)
+        time.sleep(8)
+
+
 def many_recipients(house):
     with house.attack("100,000 recipients"):
         client = Client(house.server.port, patience=60)
@@ -358,7 +379,7 @@ def hostile(outcome, base):
         os.makedirs(server.base)
         server.start()
         house = House(outcome, server)
-        for attack in (slow_writers, long_lines, too_big, many_recipients, half_sent, tls_attacks, garbage):
+        for attack in (slow_writers, long_lines, too_big, thrown_away, many_recipients, half_sent, tls_attacks, garbage):
             attack(house)
             house.served(attack.__name__, 10)
         house.settle()

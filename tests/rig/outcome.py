@@ -8,10 +8,14 @@ Result:  a line per check, the closing line `kill9: N passed, N failed`, exit st
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
 import traceback
+
+# `timeout` and CI end a test by SIGTERM: then too the servers it started must go.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
