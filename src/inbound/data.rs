@@ -42,7 +42,9 @@ use crate::store::messages::Reception;
 /// What a message may keep in memory before it is written ahead: a chunk group of the spool (`store::spool`).
 const SPOOL_MEMORY: usize = 256 * 1024;
 /// The budget is taken in steps of this size; most messages need one.
-const STEP: usize = 64 * 1024;
+const STEP: usize = 16 * 1024;
+/// When memory is short, a message that holds at least this much goes to the disk instead of waiting.
+const WORTH_WRITING: usize = 16 * 1024;
 /// How long a session waits for memory that other sessions hold, before 452.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(20);
 /// A refused message is read to its end, but one that goes on for this many times the limit has no end.
@@ -204,13 +206,21 @@ impl Incoming<'_> {
 
     async fn spool(&mut self, bytes: &[u8]) {
         let Stage::Body(body) = &mut self.stage else { return };
-        if let Err(error) = body.spool.push(bytes).await {
-            warn!("a message from {} could not be spooled: {error}", self.conversation.peer);
-            let verdict = if matches!(error, Error::DiskFull) { DataVerdict::NoSpace } else { DataVerdict::Failed };
-            return self.skip(verdict);
+        let mut stored = body.spool.push(bytes).await;
+        let reserved = self.reserved.as_ref().map_or(0, Reserved::bytes);
+        let missing = body.spool.held().saturating_sub(reserved);
+        if stored.is_ok() && body.spool.held() >= WORTH_WRITING && self.conversation.service.budget.is_scarce(missing) {
+            self.conversation.service.metrics.memory_waits.add_one();
+            stored = body.spool.relieve().await;
         }
         let held = body.spool.held();
-        self.reserve_total(held).await;
+        match stored {
+            Ok(()) => self.reserve_total(held).await,
+            Err(error) => {
+                warn!("a message from {} could not be spooled: {error}", self.conversation.peer);
+                self.skip(if matches!(error, Error::DiskFull) { DataVerdict::NoSpace } else { DataVerdict::Failed });
+            }
+        }
     }
 
     async fn reserve(&mut self, more: usize) {

@@ -80,6 +80,13 @@ impl Budget {
         Some(Reserved { purse: Rc::clone(&self.0), bytes: n })
     }
 
+    /// What nobody has and nobody waits for is scarce: less than a quarter is left beside `n` more bytes. Who can do
+    /// with less memory should, so that those who begin find some.
+    pub fn is_scarce(&self, n: usize) -> bool {
+        let purse = self.0.borrow();
+        !purse.queue.is_empty() || purse.capacity - purse.used < purse.capacity / 4 + n
+    }
+
     pub fn used(&self) -> usize {
         self.0.borrow().used
     }

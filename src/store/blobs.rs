@@ -24,8 +24,9 @@ pub const CHUNK: usize = 65_520;
 const TRACE: u32 = 0;
 /// Chunks removed in the change that drops the last use; a larger blob goes in steps.
 const AT_ONCE: u32 = 16;
-/// Chunks a step of a removal: 16 MiB of pages to free, a few milliseconds.
-const SWEEP: usize = 256;
+/// Chunks a step of a removal: the pages that LMDB looks at to free them (some of each chunk, and what the kernel maps
+/// around them) stay a few MiB until the step gives them back. With 256, ten refused messages of 38 MB cost 163 MB.
+const SWEEP: usize = 32;
 /// The row of `meta` with the first number that no stored blob has had.
 pub(super) const NEXT_BLOB: &[u8] = b"next-blob";
 
@@ -53,7 +54,7 @@ pub fn adopt(w: &mut Writer<'_>, spooled: Spooled, uses: u32) -> Result<BlobId, 
     Ok(blob)
 }
 
-/// Chunks of a message whose end is not seen yet. `bytes` are whole chunks.
+/// Chunks of a message whose end is not seen yet; only the last may be a short one.
 pub(super) fn write_ahead(w: &mut Writer<'_>, blob: BlobId, first: u32, bytes: &[u8]) -> Result<(), Error> {
     if first == TRACE + 1 {
         claim(w, blob)?;

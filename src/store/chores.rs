@@ -67,6 +67,8 @@ struct Step {
 impl Job for Step {
     fn run(&mut self, writer: &mut Writer<'_>) -> Verdict {
         self.result = self.chore.step(writer);
+        // LMDB looked at a page of each chunk that it freed, and the kernel mapped more around them.
+        self.core.env.trim();
         if self.result.is_ok() { Verdict::Keep } else { Verdict::TakeBack }
     }
 

@@ -67,8 +67,19 @@ impl Spool {
         self.length += bytes.len() as u64;
         self.pending.extend_from_slice(bytes);
         while self.pending.len() > self.limit() {
-            self.write_ahead().await?;
+            let whole = (self.pending.len() / CHUNK).min(AHEAD) * CHUNK;
+            self.write_ahead(whole).await?;
         }
+        Ok(())
+    }
+
+    /// Writes everything that is in memory ahead, because others need the memory; the last chunk may be a short one.
+    pub async fn relieve(&mut self) -> Result<(), Error> {
+        self.check_whole()?;
+        while !self.pending.is_empty() {
+            self.write_ahead(self.pending.len().min(AHEAD * CHUNK)).await?;
+        }
+        self.pending = Vec::new();
         Ok(())
     }
 
@@ -77,9 +88,9 @@ impl Spool {
         if self.ahead.is_some() { self.memory.min(AHEAD * CHUNK) } else { self.memory }
     }
 
-    async fn write_ahead(&mut self) -> Result<(), Error> {
-        let chunks = (self.pending.len() / CHUNK).min(AHEAD);
-        let rest = self.pending.split_off(chunks * CHUNK);
+    async fn write_ahead(&mut self, length: usize) -> Result<(), Error> {
+        let chunks = length.div_ceil(CHUNK);
+        let rest = self.pending.split_off(length);
         let bytes = mem::replace(&mut self.pending, rest);
         let core = &self.store.handle.core;
         let blob = self.ahead.get_or_insert_with(|| WrittenAhead { core: core.clone(), blob: core.new_blob(), owner: Owner::Nobody }).blob;
