@@ -26,6 +26,8 @@ const NEARLY_FULL: u64 = 16 << 20;
 const TRIM_READS: u64 = 64;
 /// Changed rows after which the writer does the same: some 250 messages.
 const TRIM_CHANGES: u64 = 1024;
+/// Written octets that count as one changed row: a chunk touches as much of the map as eight rows.
+const OCTETS_A_CHANGE: u64 = 8 * 1024;
 
 pub(super) struct Core {
     pub env: Env,
@@ -71,7 +73,8 @@ impl Core {
     }
 
     /// Told by the writer after each commit.
-    pub fn changed(&self, rows: u64) {
+    pub fn changed(&self, rows: u64, octets: u64) {
+        let rows = rows + octets / OCTETS_A_CHANGE;
         if self.changes.fetch_add(rows, Ordering::Relaxed) + rows >= TRIM_CHANGES {
             self.changes.store(0, Ordering::Relaxed);
             self.env.trim();

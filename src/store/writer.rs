@@ -162,6 +162,7 @@ impl<'c> Batch<'c> {
 fn complete(core: &Arc<Core>, kept: Vec<Kept>, outcome: Result<(), Error>) {
     let mut topics = Vec::new();
     let changes = kept.iter().map(|kept| kept.effects.changes).sum();
+    let octets = kept.iter().map(|kept| kept.effects.bytes as u64).sum();
     match &outcome {
         // LMDB syncs nothing when nothing changed.
         Ok(()) if changes == 0 => {}
@@ -180,7 +181,7 @@ fn complete(core: &Arc<Core>, kept: Vec<Kept>, outcome: Result<(), Error>) {
     }
     if outcome.is_ok() {
         core.bells.ring(&topics);
-        core.changed(changes);
+        core.changed(changes, octets);
         if changes > 0 {
             core.take_put_off().into_iter().for_each(|chore| chores::begin(core, chore));
         }
