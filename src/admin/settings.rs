@@ -55,7 +55,10 @@ pub fn reload(instance: &Instance) -> Result<Vec<&'static str>, Failure> {
         Ok(settings) => Ok(take(instance, settings)),
         Err(faults) => {
             let text = sentences(&faults);
-            warn!("{} has faults, the last good settings stay:\n{text}", instance.file.display());
+            warn!("{} has faults, the last good settings stay", instance.file.display());
+            for fault in &faults {
+                warn!("{fault}");
+            }
             instance.live.refuse(faults);
             Err(Failure::new(text, "the last good settings stay in force; mend the lines named above"))
         }

@@ -44,6 +44,11 @@ fn priority(level: Level) -> u8 {
     }
 }
 
+/// Characters that end a line, move the cursor, or show text in another order than it stands.
+fn is_deceptive(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 /// One line: escaped and bounded.
 fn line(form: &Form, now: UnixTime, level: Level, target: &str, text: &str) -> String {
     let place = target.strip_prefix("pipit::").unwrap_or(target).split("::").next().unwrap_or("");
@@ -56,7 +61,7 @@ fn line(form: &Form, now: UnixTime, level: Level, target: &str, text: &str) -> S
             line.push('…');
             break;
         }
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        if is_deceptive(c) { line.extend(c.escape_unicode()) } else { line.push(c) }
     }
     line.push('\n');
     line
@@ -74,12 +79,9 @@ impl Log for Logger {
         }
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let now = UnixTime(i64::try_from(seconds).unwrap_or(0));
-        // Faults of the configuration come as several lines; each is a line of the log.
-        for text in record.args().to_string().lines() {
-            let line = line(&self.form, now, record.level(), record.target(), text);
-            // A log that cannot be written must not stop the mail.
-            let _ = std::io::stderr().lock().write_all(line.as_bytes());
-        }
+        let line = line(&self.form, now, record.level(), record.target(), &record.args().to_string());
+        // A log that cannot be written must not stop the mail.
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }
 
     fn flush(&self) {}
@@ -91,8 +93,8 @@ mod tests {
 
     #[test]
     fn strangers_write_no_lines() {
-        let text = line(&Form::Timed, UnixTime(0), Level::Info, "pipit::inbound::serve", "from \u{1b}[2J\r\nforged");
-        assert_eq!(text, "1970-01-01T00:00:00Z INFO  inbound: from \\u{1b}[2J\\r\\nforged\n");
+        let text = line(&Form::Timed, UnixTime(0), Level::Info, "pipit::inbound::serve", "from \u{1b}[2J\r\nforged\u{202e}");
+        assert_eq!(text, "1970-01-01T00:00:00Z INFO  inbound: from \\u{1b}[2J\\u{d}\\u{a}forged\\u{202e}\n");
         let long = line(&Form::Journal, UnixTime(0), Level::Warn, "pipit::app", &"x".repeat(2000));
         assert!(long.starts_with("<4>app: x") && long.len() <= MAX_LINE, "{}", long.len());
     }

@@ -18,7 +18,6 @@ use crate::inbound::serve::Gone;
 use crate::intake::deliver;
 use crate::intake::deliver::Arrival;
 use crate::intake::trace::new_trace_id;
-use crate::mail::envelope::Envelope;
 use crate::mail::header;
 use crate::mail::header::Examined;
 use crate::mail::header::Gathered;
@@ -34,6 +33,7 @@ use crate::net::lines::LineStream;
 use crate::proto::smtp::dot::Faults;
 use crate::proto::smtp::dot::Unstuffer;
 use crate::proto::smtp::server::DataVerdict;
+use crate::proto::smtp::timeouts;
 use crate::store::Error;
 use crate::store::Spool;
 use crate::store::messages::Flags;
@@ -72,7 +72,6 @@ enum Stage {
 
 struct Incoming<'c> {
     conversation: &'c Conversation,
-    envelope: Envelope,
     stage: Stage,
     /// octets of the message so far, unstuffed
     size: u64,
@@ -80,18 +79,19 @@ struct Incoming<'c> {
     reserved: Option<Reserved>,
     since_turn: usize,
     began: Instant,
+    /// when the speed was judged last, and the size then
+    window: (Instant, u64),
 }
 
 /// Reads one message to its true end and answers what became of it.
 pub async fn receive(conversation: &mut Conversation, lines: &mut LineStream) -> Result<DataVerdict, Gone> {
-    let envelope = conversation.session.envelope().cloned().ok_or(Gone)?;
     let began = conversation.service.clock.instant();
     let metrics = std::rc::Rc::clone(&conversation.service.metrics);
     let (stage, reserved) = match conversation.service.budget.take(STEP, MEMORY_PATIENCE).await {
         Ok(reserved) => (Stage::Header(Box::new(Gatherer::new())), Some(reserved)),
         Err(_) => (Stage::Skipping(DataVerdict::Overloaded), None),
     };
-    let mut reception = Incoming { conversation, envelope, stage, size: 0, reserved, since_turn: 0, began };
+    let mut reception = Incoming { conversation, stage, size: 0, reserved, since_turn: 0, began, window: (began, 0) };
     let read = reception.read(lines).await;
     let Ok(faults) = read else {
         metrics.messages.add_one(MessageOutcome::Abandoned);
@@ -109,7 +109,8 @@ fn outcome(verdict: &DataVerdict) -> MessageOutcome {
         DataVerdict::Broken(_) => MessageOutcome::Broken,
         DataVerdict::BadHeader(HeaderFault::Loop) => MessageOutcome::Loop,
         DataVerdict::BadHeader(_) | DataVerdict::Refused(_) => MessageOutcome::Header,
-        DataVerdict::NoSpace | DataVerdict::Overloaded => MessageOutcome::NoSpace,
+        DataVerdict::NoSpace => MessageOutcome::NoSpace,
+        DataVerdict::Overloaded => MessageOutcome::Overloaded,
         DataVerdict::Failed => MessageOutcome::Failed,
     }
 }
@@ -118,18 +119,10 @@ impl Incoming<'_> {
     /// Reads to CRLF.CRLF.
     async fn read(&mut self, lines: &mut LineStream) -> Result<Faults, Gone> {
         let mut unstuffer = Unstuffer::new();
-        let mut piece = Vec::new();
         loop {
-            let patience = self.conversation.patience();
-            let Ok(raw) = within(patience, lines.fill_buf()).await else {
-                self.conversation.service.metrics.timeouts.add_one();
-                return Err(Gone);
-            };
-            let raw = raw?;
-            if raw.is_empty() {
-                return Err(Gone);
-            }
-            piece.clear();
+            self.await_bytes(lines).await?;
+            let raw = lines.fill_buf().await?;
+            let mut piece = Vec::with_capacity(raw.len());
             let progress = unstuffer.push(raw, &mut |bytes: &[u8]| piece.extend_from_slice(bytes));
             lines.consume(progress.consumed);
             self.take(&piece).await;
@@ -140,17 +133,40 @@ impl Incoming<'_> {
         }
     }
 
-    /// Gives up on a message without end, and on a slow one while others wait for its slot.
-    fn endure(&self) -> Result<(), Gone> {
+    /// Waits until bytes are there, in pieces: patience shrinks when slots or memory get scarce meanwhile.
+    async fn await_bytes(&self, lines: &mut LineStream) -> Result<(), Gone> {
+        let clock = &self.conversation.service.clock;
+        let since = clock.instant();
+        loop {
+            let piece = timeouts::server::IDLE_WHEN_BUSY.min(self.conversation.patience());
+            match within(piece, lines.fill_buf()).await {
+                Ok(raw) => return if raw?.is_empty() { Err(Gone) } else { Ok(()) },
+                Err(_) if clock.instant().duration_since(since) < self.conversation.patience() => {}
+                Err(_) => {
+                    self.conversation.service.metrics.timeouts.add_one();
+                    return Err(Gone);
+                }
+            }
+        }
+    }
+
+    /// Gives up on a message without end, and on a slow one while others wait for what it holds.
+    fn endure(&mut self) -> Result<(), Gone> {
         let max = self.conversation.service.live.current().limits.message_size;
         if self.size > max.saturating_mul(SKIP_FACTOR) {
             info!("{} sends a message without end; connection closed", self.conversation.peer);
             return Err(Gone);
         }
-        let spent = self.conversation.service.clock.instant().duration_since(self.began);
-        let slow = spent > SLOW_JUDGED_AFTER && self.size / spent.as_secs().max(1) < SLOWEST;
-        if slow && self.conversation.service.slots.load().busy() {
+        let now = self.conversation.service.clock.instant();
+        let (then, size) = self.window;
+        let spent = now.duration_since(then);
+        let slow = spent > SLOW_JUDGED_AFTER && (self.size - size) / spent.as_secs().max(1) < SLOWEST;
+        if spent > SLOW_JUDGED_AFTER {
+            self.window = (now, self.size);
+        }
+        if (slow && self.conversation.is_wanted()) || now.duration_since(self.began) > timeouts::server::MESSAGE {
             self.conversation.service.metrics.timeouts.add_one();
+            info!("{} sends too slowly; connection closed", self.conversation.peer);
             return Err(Gone);
         }
         Ok(())
@@ -165,7 +181,10 @@ impl Incoming<'_> {
         match &mut self.stage {
             Stage::Skipping(_) => {}
             Stage::Header(gatherer) => match gatherer.push(bytes) {
-                Ok(Gathered::More) => self.reserve(bytes.len()).await,
+                Ok(Gathered::More) => {
+                    let held = gatherer.held();
+                    self.reserve_now(held);
+                }
                 Ok(Gathered::Complete) => self.begin_body().await,
                 Err(fault) => self.skip(DataVerdict::BadHeader(fault)),
             },
@@ -194,10 +213,14 @@ impl Incoming<'_> {
             Ok(examined) => examined,
             Err(fault) => return self.skip(DataVerdict::BadHeader(fault)),
         };
-        let kept = header::without(&block.header, &examined.forged);
+        let kept = if examined.forged.is_empty() { block.header } else { header::without(&block.header, &examined.forged) };
         let spool = Spool::new(&self.conversation.service.store, SPOOL_MEMORY);
         self.stage = Stage::Body(Box::new(Body { spool, examined }));
-        self.spool(&kept).await;
+        for slice in kept.chunks(STEP) {
+            self.spool(slice).await;
+            breathe().await;
+        }
+        drop(kept);
         if block.end == HeaderEnd::NotAField {
             self.spool(b"\r\n").await;
         }
@@ -223,9 +246,16 @@ impl Incoming<'_> {
         }
     }
 
-    async fn reserve(&mut self, more: usize) {
-        let total = usize::try_from(self.size).unwrap_or(usize::MAX).max(more);
-        self.reserve_total(total).await;
+    /// For a header, which is in memory until its end: what is not there at once is not waited for, since all who
+    /// wait hold what the others wait for.
+    fn reserve_now(&mut self, held: usize) {
+        while self.reserved.as_ref().map_or(0, Reserved::bytes) < held {
+            match (self.conversation.service.budget.try_take(STEP), &mut self.reserved) {
+                (Some(step), Some(reserved)) => reserved.absorb(step),
+                (Some(step), empty) => *empty = Some(step),
+                (None, _) => return self.skip(DataVerdict::Overloaded),
+            }
+        }
     }
 
     /// Keeps the reservation at least as large as what is held; waiting sessions are counted.
@@ -263,7 +293,7 @@ impl Incoming<'_> {
             return DataVerdict::Broken(faults);
         }
         match self.stage {
-            Stage::Body(body) => file(self.conversation, &self.envelope, *body).await,
+            Stage::Body(body) => file(self.conversation, *body).await,
             Stage::Skipping(verdict) => {
                 info!("message from {} refused: {:?}", self.conversation.peer, outcome(&verdict));
                 verdict
@@ -274,13 +304,14 @@ impl Incoming<'_> {
 }
 
 /// Writes trace lines, commits, and logs.
-async fn file(conversation: &Conversation, envelope: &Envelope, body: Body) -> DataVerdict {
+async fn file(conversation: &Conversation, body: Body) -> DataVerdict {
     let Body { spool, examined } = body;
     let service = &conversation.service;
     let settings = service.live.current();
     let now = service.clock.now();
     let Ok(trace_id) = new_trace_id(now, &SystemRandom::new()) else { return DataVerdict::Failed };
     let session = &conversation.session;
+    let Some(envelope) = session.envelope() else { return DataVerdict::Failed };
     let helo = session.greeting().map(|greeting| greeting.host.to_string()).unwrap_or_default();
     let require_tls = examined.wish_with(envelope.require_tls);
     let received = Received {

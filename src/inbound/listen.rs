@@ -2,17 +2,17 @@
 //!
 //! A connection over a limit gets `421 4.7.0` as its greeting and costs no task.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
+use std::time::Instant;
 
-use log::debug;
 use log::info;
 
 use crate::inbound::Service;
 use crate::inbound::serve;
 use crate::mail::enhanced::EnhancedStatus;
 use crate::metrics::TurnedAway;
+use crate::net::breathe::breathe;
 use crate::net::deadline::within;
 use crate::net::lines::LineStream;
 use crate::net::listen::Listener;
@@ -24,9 +24,18 @@ use crate::proto::smtp::reply::Reply;
 /// One reply fits into a fresh socket's buffer at once; a peer for whom it does not is not worth the wait.
 const REFUSAL_PATIENCE: Duration = Duration::from_millis(200);
 
+/// One line in the log about refused connections in this time; the metric counts them all.
+const LOG_PERIOD: Duration = Duration::from_secs(10);
+/// Connections between two turns of the event loop: while the backlog is full, nothing here ever waits.
+const TURN: u32 = 16;
+
 /// Accepts until the server drains.
 pub async fn accept_all(service: Rc<Service>, tasks: Tasks, listener: Rc<Listener>) {
-    loop {
+    let mut logged: Option<Instant> = None;
+    for count in 1u32.. {
+        if count % TURN == 0 {
+            breathe().await;
+        }
         let accepted = smol::future::or(async { Some(listener.accept().await) }, async {
             let _ = service.draining.recv().await;
             None
@@ -37,24 +46,24 @@ pub async fn accept_all(service: Rc<Service>, tasks: Tasks, listener: Rc<Listene
                 service.metrics.connections.add_one();
                 tasks.spawn("smtp session", serve::serve(Rc::clone(&service), stream, peer, slot));
             }
-            Err(refusal) => turn_away(&service, stream, peer, refusal).await,
+            Err(refusal) => {
+                let now = service.clock.instant();
+                if logged.is_none_or(|before| now.duration_since(before) > LOG_PERIOD) {
+                    logged = Some(now);
+                    info!("{peer} turned away: {refusal}");
+                }
+                turn_away(&service, stream, refusal).await;
+            }
         }
     }
 }
 
-async fn turn_away(service: &Service, stream: Stream, peer: SocketAddr, refusal: Refusal) {
+async fn turn_away(service: &Service, stream: Stream, refusal: Refusal) {
     service.metrics.turned_away.add_one(match refusal {
         Refusal::TooMany => TurnedAway::Total,
         Refusal::TooManyFromAddress => TurnedAway::Address,
         Refusal::TooFast => TurnedAway::Rate,
     });
-    // One line in the log tells of a flood; the metric counts the rest.
-    let level_info = service.metrics.turned_away.value(TurnedAway::Total) % 100 == 1;
-    if level_info {
-        info!("{peer} turned away: {refusal}")
-    } else {
-        debug!("{peer} turned away: {refusal}")
-    }
     let reply = Reply::new(421, EnhancedStatus::new(4, 7, 0), &refusal.to_string());
     let mut lines = LineStream::new(stream);
     let _ = within(REFUSAL_PATIENCE, async {

@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::mail::path::ForwardPath;
 use crate::mail::received::TlsFacts;
 use crate::metrics::RecipientOutcome;
 use crate::metrics::TlsOutcome;
+use crate::net::breathe::breathe;
 use crate::net::deadline::within;
 use crate::net::lines::LineRead;
 use crate::net::lines::LineStream;
@@ -44,6 +46,8 @@ use crate::store::room;
 
 /// A session that lasts longer is no delivery any more: 35 MiB take an hour and a half over a 56k modem.
 const LONGEST_SESSION: Duration = Duration::from_secs(4 * 3600);
+/// Actions between two turns of the event loop.
+const TURN: u32 = 16;
 /// To say good-bye.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -63,6 +67,8 @@ pub struct Conversation {
     pub peer: SocketAddr,
     /// who gets the running transaction's message, one entry an account
     pub destinations: Vec<Destination>,
+    /// our end of the connection: `postmaster@[this address]` is ours (RFC 5321 section 4.5.1)
+    local: Option<IpAddr>,
     began: Instant,
 }
 
@@ -70,7 +76,8 @@ pub struct Conversation {
 pub async fn serve(service: Rc<Service>, stream: Stream, peer: SocketAddr, slot: Slot) {
     let session = Session::new(Rc::new(params(&service)));
     let began = service.clock.instant();
-    let mut conversation = Conversation { service, session, peer, destinations: Vec::new(), began };
+    let local = stream.local_address().map(|address| address.ip());
+    let mut conversation = Conversation { service, session, peer, destinations: Vec::new(), local, began };
     if let Ok(lines) = conversation.converse(LineStream::new(stream)).await {
         let _ = within(CLOSE_PATIENCE, lines.close()).await;
     }
@@ -91,7 +98,11 @@ fn params(service: &Service) -> Params {
 impl Conversation {
     async fn converse(&mut self, mut lines: LineStream) -> Result<LineStream, Gone> {
         let mut action = self.session.handle(Input::Connected);
-        loop {
+        for count in 1u32.. {
+            // A client that pipelines for ever and reads our replies never makes us wait; others must get their turn.
+            if count % TURN == 0 {
+                breathe().await;
+            }
             action = match action {
                 Action::Listen => self.listen(&mut lines).await?,
                 Action::Reply(reply) => {
@@ -128,6 +139,7 @@ impl Conversation {
                 }
             };
         }
+        Err(Gone)
     }
 
     async fn say(&self, lines: &mut LineStream, reply: &Reply) -> Result<(), Gone> {
@@ -151,10 +163,15 @@ impl Conversation {
         }
     }
 
-    /// How long to wait for a peer now: short when slots are scarce (promise R5).
+    /// Others wait for what this session holds: slots or memory for messages.
+    pub fn is_wanted(&self) -> bool {
+        self.service.slots.load().busy() || self.service.budget.is_scarce(0)
+    }
+
+    /// How long to wait for a peer now: short when slots or memory are scarce (promise R5).
     pub fn patience(&self) -> Duration {
         let idle = self.service.live.current().limits.idle_timeout;
-        if self.service.slots.load().busy() { idle.min(timeouts::server::IDLE_WHEN_BUSY) } else { idle }
+        if self.is_wanted() { idle.min(timeouts::server::IDLE_WHEN_BUSY) } else { idle }
     }
 
     /// The next line as the machine's next input. Waiting is cut into pieces, so that a session that began to idle in
@@ -167,6 +184,9 @@ impl Conversation {
             return Ok(self.session.handle(Input::ShuttingDown));
         }
         let waiting_since = self.service.clock.instant();
+        if waiting_since.duration_since(self.began) > LONGEST_SESSION {
+            return Ok(self.session.handle(Input::TimedOut));
+        }
         loop {
             let piece = timeouts::server::IDLE_WHEN_BUSY.min(self.patience());
             let service = Rc::clone(&self.service);
@@ -179,8 +199,7 @@ impl Conversation {
                 Ok(Some(line)) => return self.obey(line),
                 Err(_) => {}
             }
-            let now = self.service.clock.instant();
-            if now.duration_since(waiting_since) >= self.patience() || now.duration_since(self.began) > LONGEST_SESSION {
+            if self.service.clock.instant().duration_since(waiting_since) >= self.patience() {
                 self.service.metrics.timeouts.add_one();
                 return Ok(self.session.handle(Input::TimedOut));
             }
@@ -205,7 +224,7 @@ impl Conversation {
             return Err(Gone);
         };
         let config = self.service.tls.as_ref().ok_or(Gone)?;
-        match tls::accept(stream, config, timeouts::server::HANDSHAKE).await {
+        match tls::accept(stream, config, self.patience().min(timeouts::server::HANDSHAKE)).await {
             Ok((stream, handshake)) => {
                 metrics.tls.add_one(TlsOutcome::Established);
                 Ok((LineStream::new(stream), TlsFacts { version: handshake.version, cipher: handshake.cipher }))
@@ -236,10 +255,24 @@ impl Conversation {
         }
     }
 
+    /// `postmaster@[our address]` is the postmaster; nobody else has a mailbox at an address.
+    fn meant(&self, path: &ForwardPath) -> ForwardPath {
+        match path {
+            ForwardPath::Address(address)
+                if address.domain.literal().is_some_and(|literal| self.local == Some(literal))
+                    && address.local.as_str().eq_ignore_ascii_case("postmaster") =>
+            {
+                ForwardPath::Postmaster
+            }
+            other => other.clone(),
+        }
+    }
+
     fn recipient(&mut self, path: &ForwardPath) -> RecipientVerdict {
         let settings = self.service.live.current();
         let declared = self.session.envelope().and_then(|envelope| envelope.declared_size).unwrap_or(0);
-        let resolved = self.service.store.read(|reader| recipients::resolve(reader, &settings, path, declared));
+        let meant = self.meant(path);
+        let resolved = self.service.store.read(|reader| recipients::resolve(reader, &settings, &meant, declared));
         let (outcome, verdict) = match resolved {
             Ok(Resolved::Here(found)) => {
                 for destination in found {

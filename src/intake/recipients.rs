@@ -72,15 +72,18 @@ fn first_account(reader: &Reader<'_>) -> Result<Option<Destination>, Error> {
     Ok(first.map(|(account, row)| Destination { account, address: row.address }))
 }
 
-/// A quota stops a message whose declared size would overstep it; one that declares nothing may overstep it once.
+/// A quota stops a message whose declared size would overstep it; one that declares nothing may overstep it once. A
+/// full mailbox behind an alias goes without: the others must not wait for its owner.
 fn room(reader: &Reader<'_>, settings: &Settings, found: Vec<Destination>, declared: u64) -> Result<Resolved, Error> {
-    for destination in &found {
+    let mut with_room = Vec::with_capacity(found.len());
+    for destination in found {
         let Some(account) = accounts::get(reader, destination.account)? else { continue };
-        if let Some(quota) = settings.quota(&account.address)
-            && account.used_bytes.saturating_add(declared.max(1)) > quota
-        {
-            return Ok(Resolved::Full);
+        let after = account.used_bytes.saturating_add(declared.max(1));
+        if settings.quota(&account.address).is_none_or(|quota| after <= quota) {
+            with_room.push(destination);
+        } else {
+            log::info!("the mailbox of {} is full; a message for it was refused", account.address);
         }
     }
-    Ok(Resolved::Here(found))
+    if with_room.is_empty() { Ok(Resolved::Full) } else { Ok(Resolved::Here(with_room)) }
 }

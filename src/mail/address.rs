@@ -10,8 +10,9 @@ use nanoserde::{DeBin, DeBinErr, SerBin};
 
 use crate::mail::domain::{Domain, DomainError};
 
-/// Longest local part, in octets (RFC 5321 section 4.5.3.1.1).
-pub const MAX_LOCAL_PART: usize = 64;
+/// Longest local part, in octets. RFC 5321 section 4.5.3.1.1 asks for 64 as a minimum, and senders that put the
+/// recipient's address into their reverse-path (VERP, SRS) exceed it.
+pub const MAX_LOCAL_PART: usize = 255;
 
 /// What stands left of the `@`, unquoted: `"ann b"@x` and `ann b` are the same local part.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,7 +42,7 @@ impl fmt::Display for AddressError {
         f.write_str(match self {
             AddressError::NoAt => "the address has no @",
             AddressError::LocalEmpty => "the part before the @ is empty",
-            AddressError::LocalTooLong => "the part before the @ is longer than 64 octets",
+            AddressError::LocalTooLong => "the part before the @ is longer than 255 octets",
             AddressError::LocalBadCharacter => "the part before the @ has a character that needs quotes or is not allowed",
             AddressError::LocalBadDots => "the part before the @ begins or ends with a dot, or has two in a row",
             AddressError::QuoteUnclosed => "the quotes before the @ are not closed",
@@ -67,14 +68,21 @@ fn is_quotable(c: char) -> bool {
 }
 
 impl LocalPart {
-    /// Parses a dot-string or a quoted string, as it stands in a command.
+    /// Parses a dot-string or a quoted string.
     pub fn parse(text: &str) -> Result<LocalPart, AddressError> {
+        if !text.starts_with('"') {
+            check_dot_string(text)?;
+        }
+        LocalPart::parse_received(text)
+    }
+
+    /// As `parse`, but dots may stand anywhere in a dot-string: some mobile carriers gave out `a..b.@` for years, and
+    /// mail from these addresses is real. `Display` quotes them.
+    pub fn parse_received(text: &str) -> Result<LocalPart, AddressError> {
         let meaning = match text.strip_prefix('"') {
             Some(rest) => unquote(rest)?,
-            None => {
-                check_dot_string(text)?;
-                text.to_owned()
-            }
+            None if text.chars().all(|c| c == '.' || is_atext(c)) => text.to_owned(),
+            None => return Err(AddressError::LocalBadCharacter),
         };
         if meaning.is_empty() {
             return Err(AddressError::LocalEmpty);
@@ -154,6 +162,12 @@ impl Address {
         Ok(Address { local: LocalPart::parse(local)?, domain: Domain::parse(domain)? })
     }
 
+    /// As `parse`, for addresses in the commands of a peer: dots may stand anywhere in the local part.
+    pub fn parse_received(text: &str) -> Result<Address, AddressError> {
+        let (local, domain) = text.rsplit_once('@').ok_or(AddressError::NoAt)?;
+        Ok(Address { local: LocalPart::parse_received(local)?, domain: Domain::parse(domain)? })
+    }
+
     /// The form that two spellings of a local mailbox share; only for addresses that are ours.
     pub fn folded(&self) -> String {
         format!("{}@{}", self.local.folded(), self.domain)
@@ -209,8 +223,16 @@ mod tests {
     }
 
     #[test]
+    fn odd_dots_of_a_peer_are_understood_and_quoted() {
+        let odd = Address::parse_received("foo..bar.@carrier.example").unwrap();
+        assert_eq!(odd.to_string(), "\"foo..bar.\"@carrier.example");
+        assert_eq!(Address::parse(&odd.to_string()).unwrap(), odd);
+        assert!(Address::parse_received("a b@x.org").is_err());
+    }
+
+    #[test]
     fn what_is_no_address_is_refused() {
-        let long = "a".repeat(65) + "@example.org";
+        let long = "a".repeat(256) + "@example.org";
         for text in [
             "",
             "ann",

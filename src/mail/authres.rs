@@ -12,6 +12,14 @@ const MAX_COMMENT_DEPTH: usize = 50;
 /// Longer than any domain with quotes and escapes; what is longer is unreadable.
 const MAX_ID: usize = 1024;
 
+/// Longest id in U-labels that is compared: as many octets as a name may have in A-labels, which are longer.
+const MAX_UNICODE_ID: usize = 253;
+
+/// Whether comparing this value needs the tables of IDNA, which costs hundreds of times more.
+pub fn is_costly(value: &[u8]) -> bool {
+    !value.iter().take(MAX_ID).all(u8::is_ascii)
+}
+
 /// The authserv-id that begins `value` (section 2.2: `[CFWS] value`), `None` if it cannot be read.
 pub fn authserv_id(value: &[u8]) -> Option<String> {
     let rest = skip_cfws(value)?;
@@ -28,7 +36,11 @@ pub fn bears(value: &[u8], ours: &Domain) -> bool {
         None => true,
         Some(id) => {
             let id = id.trim_end_matches('.');
-            id.eq_ignore_ascii_case(ours.as_str()) || Domain::parse(id).is_ok_and(|domain| domain == *ours)
+            if id.is_ascii() {
+                return id.eq_ignore_ascii_case(ours.as_str());
+            }
+            // Too long for any spelling of a name, and reading it costs: a lenient reader may have it.
+            id.len() > MAX_UNICODE_ID || Domain::parse(id).is_ok_and(|domain| domain == *ours)
         }
     }
 }

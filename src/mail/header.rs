@@ -22,6 +22,8 @@ pub const MAX_HEADER: usize = 256 * 1024;
 pub const MAX_FIELDS: usize = 1_000;
 /// More Received fields mean a loop (RFC 5321 section 6.3 asks for a threshold of at least 100).
 pub const MAX_RECEIVED: usize = 100;
+/// Authentication-Results with names beyond ASCII that are compared; more in one header are an attack and go unread.
+const MAX_COSTLY: usize = 16;
 
 /// Why the header of an incoming message is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,7 +268,7 @@ pub fn examine(header: &[u8], authserv_id: &Domain) -> Result<Examined, HeaderFa
     if header.len() > MAX_HEADER {
         return Err(HeaderFault::TooBig);
     }
-    let (mut from, mut received) = (0, 0);
+    let (mut from, mut received, mut costly) = (0, 0, 0);
     let mut tls_required = Vec::new();
     let mut forged = Vec::new();
     let mut digest = Digest::default();
@@ -280,8 +282,11 @@ pub fn examine(header: &[u8], authserv_id: &Domain) -> Result<Examined, HeaderFa
             received += 1;
         } else if field.is("TLS-Required") {
             tls_required.push(field.unfolded());
-        } else if field.is("Authentication-Results") && authres::bears(field.value(), authserv_id) {
-            forged.push(field.range.clone());
+        } else if field.is("Authentication-Results") {
+            costly += usize::from(authres::is_costly(field.value()));
+            if costly > MAX_COSTLY || authres::bears(field.value(), authserv_id) {
+                forged.push(field.range.clone());
+            }
         }
         digest.note(field.name(), field.value());
     }

@@ -93,7 +93,7 @@ impl ReversePath {
     pub fn parse(text: &str) -> Result<ReversePath, PathError> {
         match inside(text)? {
             "" => Ok(ReversePath::Null),
-            address => Ok(ReversePath::Address(Address::parse(address)?)),
+            address => Ok(ReversePath::Address(Address::parse_received(address)?)),
         }
     }
 
@@ -111,7 +111,7 @@ impl ForwardPath {
         match inside(text)? {
             "" => Err(PathError::NullForward),
             word if word.eq_ignore_ascii_case("postmaster") => Ok(ForwardPath::Postmaster),
-            address => Ok(ForwardPath::Address(Address::parse(address)?)),
+            address => Ok(ForwardPath::Address(Address::parse_received(address)?)),
         }
     }
 

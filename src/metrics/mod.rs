@@ -81,7 +81,7 @@ label!(
 label!(
     /// How the end of a message's data was answered.
     MessageOutcome, "result", Stored => "stored", TooBig => "too-big", Broken => "broken", Header => "header", Loop => "loop",
-    NoSpace => "no-space", Failed => "failed", Abandoned => "abandoned"
+    NoSpace => "no-space", Overloaded => "overloaded", Failed => "failed", Abandoned => "abandoned"
 );
 
 /// A value read when asked.

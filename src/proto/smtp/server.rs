@@ -38,6 +38,8 @@ const DEFAULT_MAX_RECIPIENTS: usize = 500;
 const DEFAULT_MAX_ERRORS: u16 = 10;
 /// Clients that keep a connection open send NOOP or RSET now and then.
 const DEFAULT_MAX_JUNK: u16 = 100;
+/// Temporary refusals are nobody's fault, but a client that pipelines a thousand recipients into them is not listening.
+const MAX_DEFERRED: u16 = 1000;
 /// A list that is out of date has some; a harvester has all.
 const DEFAULT_MAX_UNKNOWN_RECIPIENTS: u16 = 20;
 
@@ -183,6 +185,8 @@ struct Counts {
     errors: u16,
     junk: u16,
     unknown_recipients: u16,
+    /// temporary refusals since the last stored message
+    deferred: u16,
 }
 
 /// Where the conversation is.
@@ -237,7 +241,7 @@ impl Session {
             (Phase::Ready(ready), Input::LineTooLong) => self.wrong(ready, answers::line_too_long()),
             // Where the next command begins is a guess now, so nothing more is read.
             (Phase::Ready(_), Input::LineBroken) => end(answers::line_broken()),
-            (Phase::CheckingSpace(greeting, envelope), Input::Space(verdict)) => space(greeting, envelope, verdict),
+            (Phase::CheckingSpace(greeting, envelope), Input::Space(verdict)) => self.space(greeting, envelope, verdict),
             (Phase::CheckingRecipient(greeting, envelope, path), Input::Recipient(verdict)) => {
                 self.recipient((greeting, envelope), *path, verdict)
             }
@@ -317,8 +321,8 @@ impl Session {
                 answers::unknown_user()
             }
             RecipientVerdict::NotLocal => return self.wrong(Ready::Mail(greeting, envelope), answers::not_local()),
-            RecipientVerdict::MailboxFull => answers::mailbox_full(),
-            RecipientVerdict::TryLater => answers::try_later(),
+            RecipientVerdict::MailboxFull => return self.defer(Ready::Mail(greeting, envelope), answers::mailbox_full()),
+            RecipientVerdict::TryLater => return self.defer(Ready::Mail(greeting, envelope), answers::try_later()),
         };
         (Phase::Ready(Ready::Mail(greeting, envelope)), Action::Reply(reply))
     }
@@ -329,25 +333,26 @@ impl Session {
                 // Mail that arrives makes up for clumsiness, not for guessing addresses.
                 self.counts.errors = 0;
                 self.counts.junk = 0;
-                answers::stored(&trace_id)
+                self.counts.deferred = 0;
+                return (Phase::Ready(Ready::Greeted(greeting)), Action::Reply(answers::stored(&trace_id)));
             }
             DataVerdict::Broken(faults) => return (Phase::Poisoned, Action::Reply(answers::broken(faults))),
-            DataVerdict::TooBig => answers::too_big(self.params.max_size),
-            DataVerdict::BadHeader(fault) => answers::bad_header(fault),
+            DataVerdict::TooBig => return self.wrong(Ready::Greeted(greeting), answers::too_big(self.params.max_size)),
+            DataVerdict::BadHeader(fault) => return self.wrong(Ready::Greeted(greeting), answers::bad_header(fault)),
+            DataVerdict::Refused(reply) => return self.wrong(Ready::Greeted(greeting), reply),
             DataVerdict::NoSpace => answers::no_space(),
             DataVerdict::Overloaded => answers::overloaded(),
             DataVerdict::Failed => answers::try_later(),
-            DataVerdict::Refused(reply) => reply,
         };
-        (Phase::Ready(Ready::Greeted(greeting)), Action::Reply(reply))
+        self.defer(Ready::Greeted(greeting), reply)
     }
-}
 
-fn space(greeting: Greeting, envelope: Box<Envelope>, verdict: SpaceVerdict) -> Step {
-    match verdict {
-        SpaceVerdict::Enough => (Phase::Ready(Ready::Mail(greeting, envelope)), Action::Reply(answers::mail_accepted())),
-        // A refused MAIL leaves no transaction.
-        SpaceVerdict::Short => (Phase::Ready(Ready::Greeted(greeting)), Action::Reply(answers::no_space())),
+    fn space(&mut self, greeting: Greeting, envelope: Box<Envelope>, verdict: SpaceVerdict) -> Step {
+        match verdict {
+            SpaceVerdict::Enough => (Phase::Ready(Ready::Mail(greeting, envelope)), Action::Reply(answers::mail_accepted())),
+            // A refused MAIL leaves no transaction.
+            SpaceVerdict::Short => self.defer(Ready::Greeted(greeting), answers::no_space()),
+        }
     }
 }
 

@@ -51,7 +51,8 @@ pub fn line_too_long() -> Reply {
 }
 
 pub fn line_broken() -> Reply {
-    reply(500, (5, 5, 2), "lines end with CR LF; a bare CR, bare LF or NUL is not allowed")
+    // 421: RFC 5321 section 3.8 allows a server to close only behind that code.
+    reply(421, (4, 7, 0), "lines end with CR LF; a bare CR, bare LF or NUL is not allowed; closing")
 }
 
 pub fn out_of_order(text: &str) -> Reply {

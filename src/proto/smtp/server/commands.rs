@@ -16,6 +16,7 @@ use crate::proto::smtp::reply::Reply;
 
 use super::Action;
 use super::Greeting;
+use super::MAX_DEFERRED;
 use super::Offer;
 use super::Phase;
 use super::Protocol;
@@ -70,6 +71,15 @@ impl Session {
         self.counts.errors += 1;
         if self.counts.errors >= self.params.max_errors {
             return end(answers::too_many_errors());
+        }
+        (Phase::Ready(ready), Action::Reply(reply))
+    }
+
+    /// Puts off without blame. Who asks for more than any honest client would is put off for good.
+    pub(super) fn defer(&mut self, ready: Ready, reply: Reply) -> Step {
+        self.counts.deferred += 1;
+        if self.counts.deferred >= MAX_DEFERRED {
+            return end(answers::too_much_junk());
         }
         (Phase::Ready(ready), Action::Reply(reply))
     }
@@ -133,7 +143,7 @@ impl Session {
         }
         if envelope.recipients.len() >= self.params.max_recipients {
             // No error: how else would a client learn the limit.
-            return (Phase::Ready(Ready::Mail(greeting, envelope)), Action::Reply(answers::too_many_recipients()));
+            return self.defer(Ready::Mail(greeting, envelope), answers::too_many_recipients());
         }
         (Phase::CheckingRecipient(greeting, envelope, Box::new(rcpt.path.clone())), Action::CheckRecipient(rcpt.path))
     }
