@@ -34,6 +34,8 @@ use crate::store::messages::Flags;
 use crate::store::messages::Message;
 use crate::store::messages::NewMessage;
 use crate::store::messages::Reception;
+use crate::store::room;
+use crate::store::room::Room;
 
 /// Rows of one read transaction.
 const PAGE: usize = 200;
@@ -211,6 +213,9 @@ struct Waiting {
 /// Files the frames that follow into the account's INBOX.
 pub async fn import<C: Channel>(instance: &Instance, channel: &mut C, address: &Address, octets: u64) -> Result<(), Failure> {
     let account = users::find(instance, address)?;
+    if let Room::Short { .. } = room::in_store(&instance.store, Some(octets), instance.live.current().limits.min_free)? {
+        return Err(Failure::new("the disk has no room for this import", "free some space, or attach a larger disk"));
+    }
     let (mut left, mut group, mut size) = (octets, Vec::new(), 0);
     while left > 0 {
         let line = channel.read_line().await?;

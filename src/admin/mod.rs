@@ -14,6 +14,7 @@ pub mod users;
 pub mod wire;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
@@ -50,12 +51,23 @@ pub struct Serving {
     pub started: UnixTime,
     pub listening: Vec<String>,
     pub slots: Slots,
-    /// what start-up could not do, each a sentence for `status`
-    pub problems: RefCell<Vec<String>>,
+    /// what a person should know, by what it is about, each a sentence for `status`
+    pub problems: RefCell<BTreeMap<&'static str, String>>,
     /// a message ends the server
     pub stop: smol::channel::Sender<()>,
     /// the longest time one task held the event loop, microseconds
     pub longest_stall: Box<dyn Fn() -> u64>,
+}
+
+impl Instance {
+    /// Notes a problem for `status`, or that there is none any more about this.
+    pub fn tell(&self, about: &'static str, problem: Option<String>) {
+        let Some(serving) = &self.serving else { return };
+        match problem {
+            Some(problem) => serving.problems.borrow_mut().insert(about, problem),
+            None => serving.problems.borrow_mut().remove(about),
+        };
+    }
 }
 
 /// The other end went away while we answered.
@@ -125,19 +137,19 @@ pub async fn run<C: Channel>(instance: &Instance, command: Command, channel: &mu
         Command::UserList => users::list(instance, channel).await,
         Command::UserPasswd { address, password } => users::set_password(instance, &address, password).await,
         Command::UserRemove { address } => users::remove(instance, &address).await,
-        Command::AliasAdd { address, to } => settings::alias_add(instance, &address, &to),
+        Command::AliasAdd { address, to } => settings::alias_add(instance, address, to).await,
         Command::AliasList => settings::alias_list(instance, channel).await,
-        Command::AliasRemove { address } => settings::alias_remove(instance, &address),
+        Command::AliasRemove { address } => settings::alias_remove(instance, address).await,
         Command::MailList { address, mailbox } => mail::list(instance, channel, &address, mailbox.as_deref()).await,
         Command::MailShow { address, id } => mail::show(instance, channel, &address, id).await,
         Command::MailImport { address, octets } => mail::import(instance, channel, &address, octets).await,
         Command::MailExport { address } => mail::export(instance, channel, &address).await,
         Command::StoreCheck => state::check(instance, channel).await,
         Command::StoreStat => state::stat(instance, channel).await,
-        Command::ConfigSet { key, value } => settings::set(instance, &key, &value),
+        Command::ConfigSet { key, value } => settings::set(instance, key, value).await,
         Command::Status => state::status(instance, channel).await,
         Command::Metrics => state::metrics(instance, channel).await,
-        Command::Reload => settings::reload(instance).map(|_| ()),
+        Command::Reload => settings::reload(instance).await,
         Command::Stop => state::stop(instance),
     }
 }

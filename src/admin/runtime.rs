@@ -9,15 +9,24 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use rustix::fs::flock;
 
 /// The note's name within the folder.
 const NOTE: &str = "localserve";
 /// Temporary directories are named after their process.
 const TEMPORARY: &str = "data-";
+/// Process numbers repeat in containers; this many of one number are tried.
+const MAX_TEMPORARY: u32 = 100;
+/// From making a directory to owning it.
+const STARTING: Duration = Duration::from_secs(60);
 /// Longest path that is believed.
 const MAX_NOTE: u64 = 4096;
 
-fn folder() -> PathBuf {
+/// The folder of notes and temporary directories.
+pub fn folder() -> PathBuf {
     match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(base) if Path::new(&base).is_absolute() => Path::new(&base).join("pipit"),
         _ => PathBuf::from(format!("/tmp/pipit-{}", rustix::process::getuid().as_raw())),
@@ -42,19 +51,36 @@ fn make_folder() -> io::Result<PathBuf> {
     Ok(folder)
 }
 
+/// Whether a process owns this data directory (`flock` on its `lock`).
+pub fn is_owned(dir: &Path) -> bool {
+    let Ok(file) = fs::File::open(dir.join("lock")) else { return false };
+    matches!(flock(&file, FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK))
+}
+
+/// A directory without an owner is stale unless it was made a moment ago by one that has not got that far.
+fn is_stale(dir: &Path) -> bool {
+    let age = fs::metadata(dir).and_then(|facts| facts.modified()).ok().and_then(|then| then.elapsed().ok());
+    !is_owned(dir) && age.is_some_and(|age| age > STARTING)
+}
+
 /// A new directory for a localserve without `--dir`. What killed ones left behind is removed on the way.
 pub fn temporary() -> io::Result<PathBuf> {
     let folder = make_folder()?;
     for entry in fs::read_dir(&folder)? {
         let path = entry?.path();
-        let owner = path.file_name().and_then(|name| name.to_str()?.strip_prefix(TEMPORARY)?.parse::<u32>().ok());
-        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY));
+        if ours && is_stale(&path) {
             fs::remove_dir_all(path)?;
         }
     }
-    let dir = folder.join(format!("{TEMPORARY}{}", std::process::id()));
-    fs::DirBuilder::new().mode(0o700).create(&dir)?;
-    Ok(dir)
+    for number in 0..MAX_TEMPORARY {
+        let dir = folder.join(format!("{TEMPORARY}{}-{number}", std::process::id()));
+        match fs::DirBuilder::new().mode(0o700).create(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|()| dir),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} is full of directories of other localserves", folder.display())))
 }
 
 /// Notes the directory of the localserve that starts now.
@@ -82,5 +108,6 @@ pub fn running() -> Option<PathBuf> {
         return None;
     }
     let text = fs::read_to_string(note).ok()?;
-    Some(PathBuf::from(text)).filter(|dir| dir.is_absolute())
+    // A note whose directory is gone is left from one that was killed.
+    Some(PathBuf::from(text)).filter(|dir| dir.is_absolute() && dir.join("pipit.toml").exists())
 }

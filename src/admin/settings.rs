@@ -2,7 +2,10 @@
 //!
 //! A file with faults changes nothing: the settings in force stay, the faults are told (log, `status`, the answer).
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::rc::Rc;
 
 use log::info;
 use log::warn;
@@ -22,6 +25,7 @@ use crate::config::settings::Settings;
 use crate::host::files;
 use crate::mail::address::Address;
 use crate::net::offload::Priority;
+use crate::net::slots::Limits;
 use crate::store::accounts;
 use crate::store::accounts::NewAccount;
 
@@ -43,60 +47,114 @@ pub fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
     })
 }
 
-fn read_text(instance: &Instance) -> Result<String, Failure> {
-    let bytes = read_file(&instance.file)?;
-    String::from_utf8(bytes).map_err(|_| Failure::new(format!("{} is not UTF-8", instance.file.display()), "save it as UTF-8"))
+fn read_text(file: &Path) -> Result<String, Failure> {
+    String::from_utf8(read_file(file)?).map_err(|_| Failure::new(format!("{} is not UTF-8", file.display()), "save it as UTF-8"))
 }
 
-/// Takes the file as it is now. The answer names what changed only takes effect after a restart.
-pub fn reload(instance: &Instance) -> Result<Vec<&'static str>, Failure> {
-    let bytes = read_file(&instance.file)?;
-    match check::check_bytes(&bytes) {
-        Ok(settings) => Ok(take(instance, settings)),
+/// Identity of a version of a file: a replaced file has another inode, an edited one another time or length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    modified: (i64, i64),
+    length: u64,
+}
+
+/// The stamp of the file as it is now; `None` if there is none to be had.
+pub fn stamp(file: &Path) -> Option<Stamp> {
+    let facts = fs::metadata(file).ok()?;
+    Some(Stamp { inode: facts.ino(), modified: (facts.mtime(), facts.mtime_nsec()), length: facts.len() })
+}
+
+/// Limits of connections as the settings say them.
+pub fn limits(settings: &Settings) -> Limits {
+    let trusted = settings.limits.trusted.clone();
+    Limits {
+        total: settings.limits.connections,
+        per_address: settings.limits.connections_per_address,
+        per_minute: settings.limits.connections_per_minute,
+        burst: settings.limits.burst,
+        trusted: Rc::new(move |address| trusted.iter().any(|network| network.contains(address))),
+    }
+}
+
+/// Files and hashes take longer than the event loop may wait: they are the offload thread's work. It is one thread, so
+/// edits of the file never run into each other.
+async fn offloaded<T: Send + 'static>(instance: &Instance, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    let outcome = instance.offload.run(Priority::Other, work).await;
+    outcome.map_err(|error| Failure::new(format!("it could not be done now: {error}"), "try again in a moment"))
+}
+
+/// Takes the file as it is now; accounts of new `[[first-user]]` blocks are made.
+pub async fn reload(instance: &Instance) -> Result<(), Failure> {
+    load(instance).await?;
+    consume_first_users(instance).await;
+    Ok(())
+}
+
+async fn load(instance: &Instance) -> Result<(), Failure> {
+    let file = instance.file.clone();
+    let read = offloaded(instance, move || read_file(&file).map(|bytes| check::check_bytes(&bytes))).await?;
+    let checked = read.inspect_err(|failure| {
+        warn!("{}", failure.error);
+        instance.tell("configuration", Some(format!("{}; the last good settings are in force", failure.error)));
+    })?;
+    instance.tell("configuration", None);
+    match checked {
+        Ok(settings) => take(instance, settings),
         Err(faults) => {
-            let text = sentences(&faults);
             warn!("{} has faults, the last good settings stay", instance.file.display());
             for fault in &faults {
                 warn!("{fault}");
             }
+            let text = sentences(&faults);
             instance.live.refuse(faults);
-            Err(Failure::new(text, "the last good settings stay in force; mend the lines named above"))
+            return Err(Failure::new(text, "the last good settings stay in force; mend the lines named above"));
         }
     }
+    remember(instance).await;
+    Ok(())
 }
 
-fn take(instance: &Instance, settings: Settings) -> Vec<&'static str> {
+fn take(instance: &Instance, settings: Settings) {
     let restart = explain::restart_needed(&instance.live.current(), &settings);
     log::set_max_level(settings.log_level);
+    let problem = (!restart.is_empty()).then(|| format!("needs a restart to take effect: {}", restart.join(", ")));
+    if let Some(problem) = &problem {
+        warn!("{problem}");
+    }
+    instance.tell("restart", problem);
     if let Some(serving) = &instance.serving {
-        let mut problems = serving.problems.borrow_mut();
-        problems.retain(|problem| !problem.starts_with("needs a restart"));
-        if !restart.is_empty() {
-            let text = format!("needs a restart to take effect: {}", restart.join(", "));
-            warn!("{text}");
-            problems.push(text);
-        }
+        serving.slots.replace_limits(limits(&settings));
     }
     instance.live.replace(settings);
     info!("settings taken from {}", instance.file.display());
-    remember(instance);
-    restart
 }
 
-/// Keeps the accepted text in the history. That it could not be kept is no reason to refuse it.
-pub fn remember(instance: &Instance) {
-    let text = match read_text(instance) {
-        Ok(text) => text,
-        Err(_) => return,
-    };
-    if let Err(error) = history::keep(instance.store.dir(), &text, instance.clock.now()) {
-        warn!("the accepted configuration could not be kept in {}/history: {error}", instance.store.dir().display());
+/// Keeps the accepted text in the history, without first passwords. That it could not be kept is no reason to refuse it.
+pub async fn remember(instance: &Instance) {
+    let (file, dir, now) = (instance.file.clone(), instance.store.dir().to_path_buf(), instance.clock.now());
+    let kept = offloaded(instance, move || {
+        let text = read_text(&file)?;
+        let Ok(text) = edit::consume_first_user(&text, now) else { return Ok(()) };
+        history::keep(&dir, &text, now).map_err(|error| Failure::new(format!("{}/history: {error}", dir.display()), ""))
+    });
+    if let Ok(Err(failure)) | Err(failure) = kept.await {
+        warn!("the accepted configuration could not be kept: {}", failure.error);
     }
 }
 
-/// Makes the accounts of `[[first-user]]` blocks that do not exist yet, then replaces the blocks by a comment.
-/// The accounts are on disk before the passwords leave the file.
-pub async fn consume_first_users(instance: &Instance) -> Result<(), Failure> {
+/// Makes the accounts of `[[first-user]]` blocks that do not exist yet, then replaces the blocks by a comment. The
+/// accounts are on disk before the passwords leave the file. What fails becomes a problem, not the end of the server.
+pub async fn consume_first_users(instance: &Instance) {
+    let outcome = first_users(instance).await;
+    if let Err(failure) = &outcome {
+        warn!("[[first-user]]: {}", failure.error);
+    }
+    let sentence = |failure: Failure| format!("a [[first-user]] block with its password is still in the file: {}", failure.error);
+    instance.tell("first-user", outcome.err().map(sentence));
+}
+
+async fn first_users(instance: &Instance) -> Result<(), Failure> {
     let settings = instance.live.current();
     if settings.first_users.is_empty() {
         return Ok(());
@@ -107,25 +165,34 @@ pub async fn consume_first_users(instance: &Instance) -> Result<(), Failure> {
             continue;
         }
         let password = first.password.expose().to_string();
-        let hash = instance.offload.run(Priority::Other, move || passwords::hash(&password)).await;
-        let hash = hash.ok().flatten().ok_or_else(|| Failure::new("the first password could not be hashed", "try again"))?;
+        let hash = offloaded(instance, move || passwords::hash(&password)).await?;
+        let hash = hash.ok_or_else(|| Failure::new("the first password could not be hashed", "try again"))?;
         let new = NewAccount { address: first.address.clone(), password: hash, created: instance.clock.now() };
         // Already there: somebody else made it in between, which is what was wanted.
         let _ = instance.store.write(move |writer| accounts::create(writer, new)).await?;
         info!("account {} made from the [[first-user]] block", first.address);
     }
-    change(instance, |text| edit::consume_first_user(text, instance.clock.now()))
+    let now = instance.clock.now();
+    change(instance, move |text| edit::consume_first_user(text, now)).await
 }
 
 /// Replaces the file by an edit of it and takes the result.
-fn change(instance: &Instance, edit: impl FnOnce(&str) -> Result<String, Fault>) -> Result<(), Failure> {
-    let old = read_text(instance)?;
-    let new = edit(&old).map_err(|fault| Failure::new(fault, "nothing was changed"))?;
-    if new == old {
-        return Ok(());
-    }
-    write_file(&instance.file, &new)?;
-    reload(instance).map(|_| ())
+async fn change(instance: &Instance, edit: impl FnOnce(&str) -> Result<String, Fault> + Send + 'static) -> Result<(), Failure> {
+    let file = instance.file.clone();
+    offloaded(instance, move || {
+        let before = stamp(&file);
+        let old = read_text(&file)?;
+        let new = edit(&old).map_err(|fault| Failure::new(fault, "nothing was changed"))?;
+        if new == old {
+            return Ok(());
+        }
+        if stamp(&file) != before {
+            return Err(Failure::new(format!("{} was saved by somebody else at this moment", file.display()), "try again"));
+        }
+        write_file(&file, &new)
+    })
+    .await??;
+    load(instance).await
 }
 
 /// Writes a configuration file so that a crash leaves the old or the new one (promise R16).
@@ -136,16 +203,16 @@ pub fn write_file(file: &Path, text: &str) -> Result<(), Failure> {
     })
 }
 
-pub fn set(instance: &Instance, key: &str, value: &str) -> Result<(), Failure> {
-    change(instance, |text| edit::set(text, key, value))
+pub async fn set(instance: &Instance, key: String, value: String) -> Result<(), Failure> {
+    change(instance, move |text| edit::set(text, &key, &value)).await
 }
 
-pub fn alias_add(instance: &Instance, address: &Address, to: &[Address]) -> Result<(), Failure> {
-    change(instance, |text| edit::add_alias(text, address, to))
+pub async fn alias_add(instance: &Instance, address: Address, to: Vec<Address>) -> Result<(), Failure> {
+    change(instance, move |text| edit::add_alias(text, &address, &to)).await
 }
 
-pub fn alias_remove(instance: &Instance, address: &Address) -> Result<(), Failure> {
-    change(instance, |text| edit::remove_alias(text, address))
+pub async fn alias_remove(instance: &Instance, address: Address) -> Result<(), Failure> {
+    change(instance, move |text| edit::remove_alias(text, &address)).await
 }
 
 pub async fn alias_list<C: Channel>(instance: &Instance, channel: &mut C) -> Result<(), Failure> {

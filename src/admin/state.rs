@@ -14,6 +14,7 @@ use crate::net::clock::Certainty;
 use crate::store::accounts;
 use crate::store::check as store_check;
 use crate::store::room;
+use crate::store::room::Room;
 use crate::store::stat as store_stat;
 
 /// Accounts counted in one read.
@@ -62,9 +63,8 @@ fn problems(instance: &Instance) -> Result<Vec<String>, Failure> {
         problems.push(format!("{}: {fault}; the last good settings are in force", instance.file.display()));
     }
     let settings = instance.live.current();
-    let disk = instance.store.space()?;
-    if !room::enough(disk, None, settings.limits.min_free) {
-        problems.push(format!("the disk is nearly full ({} octets left): mail is refused for now; free some space", disk.available));
+    if let Room::Short { available } = room::in_store(&instance.store, None, settings.limits.min_free)? {
+        problems.push(format!("the disk is nearly full ({available} octets left): mail is refused for now; free some space"));
     }
     let counters = instance.store.counters();
     if counters.failed_commits > 0 {
@@ -75,7 +75,7 @@ fn problems(instance: &Instance) -> Result<Vec<String>, Failure> {
         Certainty::Plausible | Certainty::Unknown => problems.push("the clock is not set: check the date of this machine".into()),
     }
     match &instance.serving {
-        Some(serving) => problems.extend(serving.problems.borrow().iter().cloned()),
+        Some(serving) => problems.extend(serving.problems.borrow().values().cloned()),
         None => problems.push("no server is running on this directory: start it with `pipit serve`".into()),
     }
     Ok(problems)

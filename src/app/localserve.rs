@@ -33,13 +33,16 @@ pub fn run(globals: &Globals, fresh: Fresh) -> Result<(), Failure> {
         forget_data(&dir)?;
     }
     let file = dir.join(FILE);
-    if !file.exists() {
+    let missing = fs::symlink_metadata(&file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    if missing {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
         write_file(&file, &configuration(&dir))?;
     }
-    let served = place::find(&Globals { config: Some(file), dir: None, json: false }).and_then(|place| {
+    let served = place::find(&Globals { config: Some(file), dir: None, json: false }).and_then(|mut place| {
         runtime::note(&dir).map_err(failed)?;
         tell(&dir);
+        // To take the note and a temporary directory back at the end.
+        place.more_writable.push(runtime::folder());
         super::serve(place)
     });
     runtime::forget(&dir);
@@ -62,7 +65,19 @@ fn forget_data(dir: &Path) -> Result<(), Failure> {
     if !text.contains("# pipit localserve") {
         return Err(Failure::new(format!("{} is not a localserve directory; nothing was removed", dir.display()), "choose another --dir"));
     }
-    fs::remove_dir_all(dir).map_err(|error| Failure::new(format!("{}: {error}", dir.display()), "remove it by hand"))
+    if runtime::is_owned(dir) {
+        return Err(Failure::new(format!("a server is running in {}; nothing was removed", dir.display()), "end it first"));
+    }
+    let failed = |error: io::Error| Failure::new(format!("{}: {error}", dir.display()), "remove it by hand");
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        // `lock` stays: a file of that name with another inode would let two servers own the directory.
+        if path.file_name().is_some_and(|name| name == "lock") {
+            continue;
+        }
+        if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.map_err(failed)?;
+    }
+    Ok(())
 }
 
 fn configuration(dir: &Path) -> String {

@@ -29,7 +29,6 @@ use crate::app::prepare::Prepared;
 use crate::cli::ask::not_opened;
 use crate::cli::place::Place;
 use crate::config::live::Live;
-use crate::config::settings::Settings;
 use crate::control;
 use crate::host::notify::Notice;
 use crate::host::notify::Notifier;
@@ -48,7 +47,6 @@ use crate::net::listen::Listener;
 use crate::net::local;
 use crate::net::local::LocalListener;
 use crate::net::offload::Offload;
-use crate::net::slots::Limits;
 use crate::net::slots::Slots;
 use crate::net::tasks::Tasks;
 use crate::net::tls::Tickets;
@@ -58,6 +56,8 @@ use crate::store::meta;
 
 /// Sessions get this long to finish their message when the server ends; a supervisor waits longer before it kills.
 const DRAIN: Duration = Duration::from_secs(10);
+/// For replies to commits that outlasted the drain.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How often the drain looks whether everybody is gone.
 const DRAIN_STEP: Duration = Duration::from_millis(50);
 
@@ -83,7 +83,7 @@ async fn run(prepared: Prepared, executor: Rc<LocalExecutor<'static>>) -> Result
     let certificates = certificates::load(&store, &live.current(), external, clock.now()).await?;
     let tls = certificates.server_config(Tickets::None);
     let tls = tls.map_err(|error| Failure::new(format!("TLS cannot be set up: {error}"), "report this"))?;
-    let slots = Slots::new(limits(&live.current()));
+    let slots = Slots::new(admin::settings::limits(&live.current()));
     let (stop, stopped) = smol::channel::bounded(1);
     let (drain, draining) = smol::channel::bounded::<()>(1);
     let instance = Rc::new(Instance {
@@ -102,8 +102,8 @@ async fn run(prepared: Prepared, executor: Rc<LocalExecutor<'static>>) -> Result
             longest_stall: Box::new(move || meter.longest().map_or(0, |stall| u64::try_from(stall.length.as_micros()).unwrap_or(u64::MAX))),
         }),
     });
-    admin::settings::consume_first_users(&instance).await?;
-    admin::settings::remember(&instance);
+    admin::settings::consume_first_users(&instance).await;
+    admin::settings::remember(&instance).await;
     let service = Rc::new(Service {
         store: store.clone(),
         live: Rc::clone(&live),
@@ -116,7 +116,7 @@ async fn run(prepared: Prepared, executor: Rc<LocalExecutor<'static>>) -> Result
     });
     start_listeners(&tasks, &service, listeners)?;
     start_control(&tasks, &instance)?;
-    upkeep::start(&tasks, &instance);
+    upkeep::start(&tasks, &instance, place.stamp);
     announce(&notifier, &instance);
     wait_for_the_end(&mut signals, &stopped, &instance, &notifier).await;
     notifier.send(&[Notice::Stopping]);
@@ -124,18 +124,6 @@ async fn run(prepared: Prepared, executor: Rc<LocalExecutor<'static>>) -> Result
     let stuck = store.counters().must_reopen;
     end(&instance, &slots).await;
     if stuck { Err(Failure::new("the store could not be written any more", "check the disk and its cable")) } else { Ok(()) }
-}
-
-/// The connection limits as the settings say them.
-pub fn limits(settings: &Settings) -> Limits {
-    let trusted = settings.limits.trusted.clone();
-    Limits {
-        total: settings.limits.connections,
-        per_address: settings.limits.connections_per_address,
-        per_minute: settings.limits.connections_per_minute,
-        burst: settings.limits.burst,
-        trusted: Rc::new(move |address| trusted.iter().any(|network| network.contains(address))),
-    }
 }
 
 fn start_listeners(tasks: &Tasks, service: &Rc<Service>, listeners: Vec<TcpListener>) -> Result<(), Failure> {
@@ -160,7 +148,7 @@ fn start_control(tasks: &Tasks, instance: &Rc<Instance>) -> Result<(), Failure> 
 
 fn announce(notifier: &Notifier, instance: &Instance) {
     let Some(serving) = &instance.serving else { return };
-    for problem in serving.problems.borrow().iter() {
+    for problem in serving.problems.borrow().values() {
         warn!("{problem}");
     }
     let listening = serving.listening.join(", ");
@@ -178,8 +166,7 @@ async fn wait_for_the_end(signals: &mut Signals, stopped: &smol::channel::Receiv
             Some(Signal::Reload) => {
                 notifier.send(&[Notice::Reloading]);
                 // The faults are in the log and in `status`; the old settings stay.
-                let _ = admin::settings::reload(instance);
-                upkeep::apply(instance);
+                let _ = admin::settings::reload(instance).await;
                 notifier.send(&[Notice::Ready]);
             }
             Some(Signal::Terminate | Signal::Interrupt) => return info!("asked to end by a signal"),
@@ -201,5 +188,12 @@ async fn end(instance: &Instance, slots: &Slots) {
     upkeep::save_time(instance).await;
     let _ = std::fs::remove_file(instance.store.dir().join(SOCKET));
     instance.store.clone().close().await;
+    // A commit that took longer than the drain still has a client that waits for its 250.
+    let _ = within(LAST_WORDS, async {
+        while slots.load().open > 0 {
+            sleep(DRAIN_STEP).await;
+        }
+    })
+    .await;
     info!("ended");
 }

@@ -1,8 +1,6 @@
 //! What a quiet server does: notices an edited configuration, gives memory back, remembers the time, pets the watchdog.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,7 +10,7 @@ use log::warn;
 
 use crate::admin::Instance;
 use crate::admin::settings;
-use crate::app::limits;
+use crate::admin::settings::Stamp;
 use crate::host::memory;
 use crate::host::notify::Notice;
 use crate::host::notify::Notifier;
@@ -22,8 +20,8 @@ use crate::net::deadline::sleep;
 use crate::net::tasks::Tasks;
 use crate::store::meta;
 
-/// How often the configuration file is looked at (`setup.md`).
-const FILE_PERIOD: Duration = Duration::from_secs(2);
+/// How often the configuration file is looked at: an edit is taken at the second look, within 2 s (`setup.md`).
+const FILE_PERIOD: Duration = Duration::from_secs(1);
 /// How often memory is looked at.
 const MEMORY_PERIOD: Duration = Duration::from_secs(5);
 /// Memory is given back when it grew by this much since it was last given back; less is not worth a walk of the heap.
@@ -32,9 +30,10 @@ const WORTH_TRIMMING: u64 = 1 << 20;
 const TIME_PERIOD: Duration = Duration::from_secs(600);
 
 /// Starts the loops.
-pub fn start(tasks: &Tasks, instance: &Rc<Instance>) {
-    let looked_at = Rc::clone(instance);
-    tasks.spawn_service("configuration watch", move || watch_file(Rc::clone(&looked_at)));
+/// `taken`: the stamp of the configuration that is in force.
+pub fn start(tasks: &Tasks, instance: &Rc<Instance>, taken: Option<Stamp>) {
+    let (looked_at, taken) = (Rc::clone(instance), Rc::new(Cell::new(taken)));
+    tasks.spawn_service("configuration watch", move || watch_file(Rc::clone(&looked_at), Rc::clone(&taken)));
     let trimmed = Rc::clone(instance);
     tasks.spawn_service("memory watch", move || watch_memory(Rc::clone(&trimmed)));
     let timed = Rc::clone(instance);
@@ -50,39 +49,22 @@ pub fn start(tasks: &Tasks, instance: &Rc<Instance>) {
     }
 }
 
-/// What a reload changes beyond the settings themselves.
-pub fn apply(instance: &Instance) {
-    if let Some(serving) = &instance.serving {
-        serving.slots.replace_limits(limits(&instance.live.current()));
-    }
-}
-
-/// Identity of a version of a file: a replaced file has another inode, an edited one another time or length.
-fn stamp(file: &Path) -> Option<(u64, i64, i64, u64)> {
-    let facts = fs::metadata(file).ok()?;
-    Some((facts.ino(), facts.mtime(), facts.mtime_nsec(), facts.len()))
-}
-
-async fn watch_file(instance: Rc<Instance>) {
-    let mut seen = stamp(&instance.file);
-    let mut text = fs::read(&instance.file).unwrap_or_default();
+/// Takes an edited file once it is the same at two looks: an editor may still be writing it.
+async fn watch_file(instance: Rc<Instance>, taken: Rc<Cell<Option<Stamp>>>) {
+    let mut seen = taken.get();
     loop {
         sleep(FILE_PERIOD).await;
-        let now = stamp(&instance.file);
+        let now = settings::stamp(&instance.file);
         // A file that is gone for a moment is being replaced.
-        if now.is_none() || now == seen {
+        if now.is_none() || now == taken.get() {
             continue;
+        }
+        if now == seen {
+            taken.set(now);
+            // Faults are in the log and in `status`.
+            let _ = settings::reload(&instance).await;
         }
         seen = now;
-        let new = fs::read(&instance.file).unwrap_or_default();
-        if new == text {
-            continue;
-        }
-        text = new;
-        // Faults are in the log and in `status`.
-        if settings::reload(&instance).is_ok() {
-            apply(&instance);
-        }
     }
 }
 

@@ -3,13 +3,11 @@
 //! Either way the same rows come back in the same order, and go to a `Listener`. The lock on the directory decides who
 //! may open the store; a directory of another user is worked on as that user, so that no file of root stays behind.
 
-use std::fs;
 use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::rc::Rc;
@@ -26,11 +24,9 @@ use crate::admin::wire::Command;
 use crate::admin::wire::OctetsHead;
 use crate::admin::wire::SOCKET;
 use crate::admin::wire::Verdict;
+use crate::cli::owner;
 use crate::cli::place::Place;
 use crate::config::live::Live;
-use crate::host::privileges;
-use crate::host::privileges::NetBind;
-use crate::host::privileges::User;
 use crate::metrics::Metrics;
 use crate::net::clock::Clock;
 use crate::net::clock::RELEASED;
@@ -145,7 +141,7 @@ fn pass_on(from: &mut impl Read, mut left: u64, listener: &mut impl Listener) ->
 
 fn offline(place: &Place, command: Command, octets: &[u8], listener: &mut impl Listener) -> Result<(), Failure> {
     let settings = place.settings.clone()?;
-    become_owner(&place.dir)?;
+    owner::become_owner(&place.dir, &settings)?;
     let store = Store::open(&place.dir, Options::default()).map_err(|error| not_opened(&place.dir, error))?;
     let offload = Offload::start().map_err(|error| Failure::new(error, "try again"))?;
     let instance = Instance {
@@ -173,16 +169,6 @@ pub fn not_opened(dir: &Path, error: OpenError) -> Failure {
         _ => "check the directory's owner and rights, the disk, and `pipit store check`",
     };
     Failure::new(format!("{}: {error}", dir.display()), hint)
-}
-
-/// Root works in somebody's directory as that somebody.
-pub fn become_owner(dir: &Path) -> Result<(), Failure> {
-    let Ok(facts) = fs::metadata(dir) else { return Ok(()) };
-    if !privileges::is_root() || facts.uid() == 0 {
-        return Ok(());
-    }
-    privileges::drop_to(User { uid: facts.uid(), gid: facts.gid() }, NetBind::Drop)
-        .map_err(|error| Failure::new(format!("cannot become the owner of {}: {error}", dir.display()), "run the command as that user"))
 }
 
 /// Without a socket between: rows go straight to the listener.

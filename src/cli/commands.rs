@@ -16,6 +16,7 @@ use crate::cli::args::UserCommand;
 use crate::cli::ask;
 use crate::cli::configuration;
 use crate::cli::import;
+use crate::cli::owner;
 use crate::cli::place;
 use crate::cli::place::Place;
 use crate::cli::print::Columns;
@@ -205,7 +206,7 @@ fn store_command(globals: &Globals, command: &StoreCommand) -> Result<(), Failur
         StoreCommand::Stat => listed(globals, wire::Command::StoreStat, Rows::Tables, "the store is empty"),
         StoreCommand::Compact => {
             let place = place::find(globals)?;
-            ask::become_owner(&place.dir)?;
+            owner::become_owner(&place.dir, &place.settings.clone()?)?;
             let compacted = store::compact(&place.dir).map_err(|error| match error {
                 store::OpenError::Locked { .. } => {
                     Failure::new("the server is running, and a store in use cannot be compacted", "`pipit stop` it first")

@@ -7,6 +7,7 @@ pub mod commands;
 pub mod configuration;
 pub mod find;
 pub mod import;
+pub mod owner;
 pub mod place;
 pub mod print;
 mod shapes;

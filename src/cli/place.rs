@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use crate::admin::Failure;
 use crate::admin::runtime;
+use crate::admin::settings;
+use crate::admin::settings::Stamp;
 use crate::admin::settings::read_file;
 use crate::admin::settings::sentences;
 use crate::cli::args::Globals;
@@ -22,6 +24,10 @@ pub struct Place {
     pub dir: PathBuf,
     /// the faults, if it has some: a running server can be asked all the same
     pub settings: Result<Settings, Failure>,
+    /// of the file that was read
+    pub stamp: Option<Stamp>,
+    /// beside `dir` and the file's folder, what a server may write to
+    pub more_writable: Vec<PathBuf>,
 }
 
 /// The configuration file that the rules of `cli.md` choose; says on stderr when it is localserve's.
@@ -44,6 +50,9 @@ pub fn file(globals: &Globals) -> Result<PathBuf, Failure> {
 /// Reads and checks the configuration.
 pub fn find(globals: &Globals) -> Result<Place, Failure> {
     let file = file(globals)?;
+    // The real file, whatever links lead to it: it is replaced within its folder.
+    let file = std::fs::canonicalize(&file).or_else(|_| std::path::absolute(&file)).unwrap_or(file);
+    let stamp = settings::stamp(&file);
     let bytes = read_file(&file)?;
     let settings = check::check_bytes(&bytes).map_err(|faults| {
         let hint = format!("mend the lines above in {}, then `pipit config check`", file.display());
@@ -55,5 +64,5 @@ pub fn find(globals: &Globals) -> Result<Place, Failure> {
         (None, Ok(settings)) => settings.dir.clone(),
         (None, Err(_)) => written().unwrap_or_default(),
     };
-    Ok(Place { file, dir, settings })
+    Ok(Place { file, dir, settings, stamp, more_writable: Vec::new() })
 }

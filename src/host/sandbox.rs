@@ -129,7 +129,8 @@ fn handled_by(abi: i32) -> u64 {
 fn allow(ruleset: &OwnedFd, path: &Path, rights: u64) -> io::Result<bool> {
     let parent = match OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        // What we may not open now is closed by its own rights, too.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => return Ok(false),
         Err(error) => return Err(error),
     };
     let rights = if parent.metadata()?.is_dir() { rights } else { rights & OF_A_FILE };

@@ -43,6 +43,7 @@ use crate::proto::smtp::server::Session;
 use crate::proto::smtp::server::SpaceVerdict;
 use crate::proto::smtp::timeouts;
 use crate::store::room;
+use crate::store::room::Room;
 
 /// A session that lasts longer is no delivery any more: 35 MiB take an hour and a half over a 56k modem.
 const LONGEST_SESSION: Duration = Duration::from_secs(4 * 3600);
@@ -242,10 +243,10 @@ impl Conversation {
 
     fn space(&self, declared: Option<u64>) -> SpaceVerdict {
         let min_free = self.service.live.current().limits.min_free;
-        match self.service.store.space() {
-            Ok(space) if room::enough(space, declared, min_free) => SpaceVerdict::Enough,
-            Ok(space) => {
-                warn!("low disk: {} octets left, refusing mail for now", space.available);
+        match room::in_store(&self.service.store, declared, min_free) {
+            Ok(Room::Enough) => SpaceVerdict::Enough,
+            Ok(Room::Short { available }) => {
+                warn!("low disk: {available} octets left, refusing mail for now");
                 SpaceVerdict::Short
             }
             Err(error) => {

@@ -70,8 +70,12 @@ impl Env {
     /// in between would leave a file that looks damaged.
     pub fn create(dir: &Path, map_size: Option<usize>, fill: impl FnOnce(&Env) -> Result<(), OpenError>) -> Result<(), OpenError> {
         let path = dir.join(FILE);
-        if path.exists() {
-            return Ok(());
+        // Only a name that is provably free is taken: a read error of a dying card, or a link to a disk that is not
+        // mounted, must end in an error, never in a fresh and empty store over the old one.
+        match fs::symlink_metadata(&path) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(OpenError::io(&path, error)),
         }
         let unfinished = dir.join(UNFINISHED);
         match fs::remove_file(&unfinished) {

@@ -31,9 +31,7 @@ pub(super) struct DirLock {
 impl DirLock {
     /// Creates the directory (0700) if it is not there, and becomes its owner.
     pub fn take(dir: &Path) -> Result<DirLock, OpenError> {
-        if !dir.exists() {
-            create_dir(dir).map_err(|error| OpenError::io(dir, error))?;
-        }
+        create_dir(dir).map_err(|error| OpenError::io(dir, error))?;
         let path = dir.join(FILE);
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let mut file = opened.map_err(|error| OpenError::io(&path, error))?;
@@ -48,8 +46,17 @@ impl DirLock {
     }
 }
 
+/// Makes the directory and its missing parents (0700) and their names durable; one that is there stays as it is.
 fn create_dir(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_dir(dir.parent().ok_or(error)?)?;
+            DirBuilder::new().mode(0o700).create(dir)?;
+        }
+        Err(error) => return Err(error),
+    }
     match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => disk::sync_dir(parent),
         _ => disk::sync_dir(Path::new(".")),

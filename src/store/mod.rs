@@ -116,7 +116,6 @@ impl Store {
         let (next_blob, chores) = core.read(|r| Ok((txn::read_counter(r, blobs::NEXT_BLOB)?, chores::left_over(r)?)))?;
         core.set_next_blob(next_blob);
         let core = Arc::new(core);
-        chores.into_iter().for_each(|chore| chores::begin(&core, chore));
         let work = core.clone();
         let (end, ended) = bounded::<()>(1);
         let thread = thread::Builder::new().name("store-writer".into()).spawn(move || {
@@ -124,6 +123,7 @@ impl Store {
             drop((work, end));
         });
         let thread = thread.map_err(|error| OpenError::io(dir, error))?;
+        chores.into_iter().for_each(|chore| chores::begin(&core, chore));
         Ok(Store { handle: Arc::new(Handle { core, thread: Mutex::new(Some(thread)), ended }) })
     }
 
@@ -163,6 +163,11 @@ impl Store {
     /// Room in the file system of the store.
     pub fn space(&self) -> Result<Space, Error> {
         disk::space(self.dir()).map_err(|error| Error::Lmdb(format!("{}: {error}", self.dir().display())))
+    }
+
+    /// Octets of the database file that no table uses: removed mail leaves them, new mail takes them first.
+    pub fn reusable(&self) -> Result<u64, Error> {
+        Ok(self.read(stat::tables)?.free_bytes)
     }
 
     /// Takes the pages of the map out of resident memory; they stay in the page cache. After bursts and long reads.

@@ -1,6 +1,8 @@
 //! Whether the disk has room for one more message (promise R7).
 
+use crate::store::Store;
 use crate::store::disk::Space;
+use crate::store::errors::Error;
 
 /// Below this the disk counts as full whatever its size: LMDB needs room for the pages of a batch.
 const FLOOR: u64 = 16 << 20;
@@ -12,7 +14,30 @@ pub fn reserve(total: u64, min_free: u64) -> u64 {
     (total / SHARE).min(min_free).max(FLOOR)
 }
 
-/// Whether a message of the declared size may begin: twice its size must fit above the reserve.
+/// Whether a message of the declared size may begin: twice its size must fit above the reserve, or into pages of the
+/// file that removed mail left free (`Store::reusable`, asked only when the disk itself says no).
+pub fn in_store(store: &Store, declared: Option<u64>, min_free: u64) -> Result<Room, Error> {
+    let space = store.space()?;
+    if enough(space, declared, min_free) {
+        return Ok(Room::Enough);
+    }
+    let with_free = Space { available: space.available.saturating_add(store.reusable()?), ..space };
+    // The disk itself keeps the floor: the tables and the root page need to grow all the same.
+    let room = space.available >= FLOOR && enough(with_free, declared, min_free);
+    Ok(if room { Room::Enough } else { Room::Short { available: space.available } })
+}
+
+/// Whether mail can be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    Enough,
+    /// octets that the disk has left
+    Short {
+        available: u64,
+    },
+}
+
+/// Whether a message of the declared size fits a file system as it is.
 pub fn enough(space: Space, declared: Option<u64>, min_free: u64) -> bool {
     let need = declared.unwrap_or(0).saturating_mul(2);
     space.available.saturating_sub(need) >= reserve(space.total, min_free) && space.available >= need

@@ -46,6 +46,10 @@ struct CloseOnExit<'c>(&'c Core);
 
 impl Drop for CloseOnExit<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Only a new process has a writer again.
+            self.0.counts.must_reopen.store(true, Ordering::Relaxed);
+        }
         self.0.queue.close();
         while let Some(job) = self.0.queue.next_now() {
             job.done(Err(Error::Closed));
