@@ -28,7 +28,7 @@ const MAX_NOTE: u64 = 4096;
 /// The folder of notes and temporary directories.
 pub fn folder() -> PathBuf {
     match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(base) if Path::new(&base).is_absolute() => Path::new(&base).join("pipit"),
+        Some(base) if Path::new(&base).is_absolute() && Path::new(&base).is_dir() => Path::new(&base).join("pipit"),
         _ => PathBuf::from(format!("/tmp/pipit-{}", rustix::process::getuid().as_raw())),
     }
 }

@@ -39,17 +39,18 @@ fn failed(dir: &Path) -> impl Fn(io::Error) -> Failure {
     move |error| Failure::new(format!("the data directory {}: {error}", dir.display()), "change dir, or make it by hand")
 }
 
-/// Makes the directory (0700) with its missing parents, durably; one that is there keeps its owner.
+/// Makes the directory (0700) with its missing parents (0755), durably; one that is there keeps its owner.
 pub fn make(dir: &Path) -> Result<(), Failure> {
-    make_synced(dir).map_err(failed(dir))
+    make_synced(dir, 0o700).map_err(failed(dir))
 }
 
-fn make_synced(dir: &Path) -> io::Result<()> {
-    match fs::DirBuilder::new().mode(0o700).create(dir) {
+fn make_synced(dir: &Path, mode: u32) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(mode).create(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_synced(dir.parent().filter(|parent| !parent.as_os_str().is_empty()).ok_or(error)?)?;
-            fs::DirBuilder::new().mode(0o700).create(dir)?;
+            // The service user must be able to pass through what is made on the way.
+            make_synced(dir.parent().filter(|parent| !parent.as_os_str().is_empty()).ok_or(error)?, 0o755)?;
+            fs::DirBuilder::new().mode(mode).create(dir)?;
         }
         made => made?,
     }

@@ -27,6 +27,8 @@ pub struct Rig {
     pub dir: PathBuf,
     pub file: PathBuf,
     pub address: SocketAddr,
+    /// where the running server answers commands
+    pub socket: PathBuf,
     server: Option<Child>,
 }
 
@@ -44,7 +46,8 @@ impl Rig {
             dir.display()
         );
         fs::write(&file, text).unwrap();
-        Rig { dir, file, address, server: None }
+        let socket = dir.join("pipit.sock");
+        Rig { dir, file, address, socket, server: None }
     }
 
     pub fn serving(more: &str) -> Rig {
@@ -58,7 +61,7 @@ impl Rig {
         let server = self.command(&["serve"]).stderr(log).stdout(Stdio::null()).spawn().unwrap();
         self.server = Some(server);
         let begun = Instant::now();
-        while TcpStream::connect(self.address).is_err() || !self.dir.join("pipit.sock").exists() {
+        while TcpStream::connect(self.address).is_err() || !self.socket.exists() {
             assert!(begun.elapsed() < PATIENCE, "the server does not start:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
