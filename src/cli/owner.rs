@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::lchown;
 use std::path::Path;
@@ -14,6 +13,7 @@ use crate::admin::Failure;
 use crate::config::settings::Settings;
 use crate::host::privileges;
 use crate::host::privileges::User;
+use crate::store;
 
 /// Who serves when root starts us and the configuration names nobody.
 pub const DEFAULT_USER: &str = "pipit";
@@ -39,23 +39,9 @@ fn failed(dir: &Path) -> impl Fn(io::Error) -> Failure {
     move |error| Failure::new(format!("the data directory {}: {error}", dir.display()), "change dir, or make it by hand")
 }
 
-/// Makes the directory (0700) with its missing parents (0755), durably; one that is there keeps its owner.
+/// Makes the directory if it is not there.
 pub fn make(dir: &Path) -> Result<(), Failure> {
-    make_synced(dir, 0o700).map_err(failed(dir))
-}
-
-fn make_synced(dir: &Path, mode: u32) -> io::Result<()> {
-    match fs::DirBuilder::new().mode(mode).create(dir) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // The service user must be able to pass through what is made on the way.
-            make_synced(dir.parent().filter(|parent| !parent.as_os_str().is_empty()).ok_or(error)?, 0o755)?;
-            fs::DirBuilder::new().mode(mode).create(dir)?;
-        }
-        made => made?,
-    }
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::File::open(parent)?.sync_all()
+    store::create_dir(dir).map_err(failed(dir))
 }
 
 /// Makes the directory over to the user, with what Pipit has in it. A directory that holds other things of root, or

@@ -330,5 +330,4 @@ pub fn delivered_to(header: &[u8], address: &Address) -> bool {
 }
 
 #[cfg(test)]
-#[path = "header_tests.rs"]
 mod tests;

@@ -323,5 +323,4 @@ impl LineStream {
 }
 
 #[cfg(test)]
-#[path = "lines_tests.rs"]
 mod tests;

@@ -237,5 +237,4 @@ fn cipher_name(suite: rustls::CipherSuite) -> String {
 }
 
 #[cfg(test)]
-#[path = "tls_tests.rs"]
 mod tests;

@@ -46,21 +46,23 @@ impl DirLock {
     }
 }
 
-/// Makes the directory and its missing parents (0700) and their names durable; one that is there stays as it is.
-fn create_dir(dir: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(dir) {
-        Ok(()) => {}
+/// Makes the directory (0700) with its missing parents (0755, so that its user can pass through), and their names
+/// durable (R1). One that is there stays as it is.
+pub fn create_dir(dir: &Path) -> io::Result<()> {
+    create_with(dir, 0o700)
+}
+
+fn create_with(dir: &Path, mode: u32) -> io::Result<()> {
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match DirBuilder::new().mode(mode).create(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            create_dir(dir.parent().ok_or(error)?)?;
-            DirBuilder::new().mode(0o700).create(dir)?;
+            create_with(parent.ok_or(error)?, 0o755)?;
+            DirBuilder::new().mode(mode).create(dir)?;
         }
-        Err(error) => return Err(error),
+        made => made?,
     }
-    match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => disk::sync_dir(parent),
-        _ => disk::sync_dir(Path::new(".")),
-    }
+    disk::sync_dir(parent.unwrap_or(Path::new(".")))
 }
 
 fn read_number(file: &mut File) -> Option<u32> {

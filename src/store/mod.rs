@@ -64,6 +64,7 @@ pub use crate::store::ids::MessageId;
 pub use crate::store::ids::ModSeq;
 pub use crate::store::ids::Uid;
 pub use crate::store::ids::UidValidity;
+pub use crate::store::lock::create_dir;
 pub use crate::store::schema::SCHEMA_VERSION;
 pub use crate::store::spool::Spool;
 pub use crate::store::spool::Spooled;

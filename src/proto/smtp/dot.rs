@@ -244,5 +244,4 @@ impl Stuffer {
 }
 
 #[cfg(test)]
-#[path = "dot_tests.rs"]
 mod tests;

@@ -144,5 +144,4 @@ fn general_name(domain: &Domain) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[path = "certificate_tests.rs"]
 mod tests;
