@@ -6,5 +6,6 @@
 
 mod clock;
 mod isolation;
+mod scarcity;
 mod scene;
 mod wishes;
