@@ -25,6 +25,8 @@ use pipit::proto::smtp::server::SpaceVerdict;
 
 /// Fewer files than this mean that the folder was not found or was emptied.
 const AT_LEAST: usize = 50;
+/// Longest `\{a*N}`: the longest line that the driver hands in (`MAX_LINE`).
+const MAX_RUN: usize = 8 * 1024;
 
 #[test]
 fn every_dialog_goes_as_written() {
@@ -55,6 +57,9 @@ fn the_player_itself_is_strict() {
         ("!connect\nS: 220 …\nS: (close)", "nothing more"),
         ("!connect\nS: 220 …\n!expect wish blue", "unknown"),
         ("!connect\nS: 220 …\n!expect with ESMTP", "expected"),
+        ("!repeat 2 {\n!connect", "ends the block"),
+        ("!repeat 2 {\n!greeted\n!}\nC: NOOP\nS: 500 …", "to go well"),
+        ("!greeted\nC: \\{a*9999}\nS: 500 …", "escape"),
     ];
     for (text, reason) in wrong {
         let why = play(text).expect_err(text);
@@ -69,19 +74,39 @@ fn play(text: &str) -> Result<(), String> {
     while at < lines.len() {
         let place = |why: String| format!("line {}: {why}", at + 1);
         if let Some(count) = lines[at].strip_prefix("!repeat ") {
-            let count: usize = count.parse().map_err(|_| place("unknown count".into()))?;
-            let command = (at + 1..lines.len()).find(|next| lines[*next].starts_with("C:")).unwrap_or(lines.len());
-            let end = (command + 1..lines.len()).find(|next| !lines[*next].starts_with("S:")).unwrap_or(lines.len());
-            for _ in 0..count {
-                lines[at + 1..end].iter().try_for_each(|line| player.line(line)).map_err(place)?;
+            let block = block(count, &lines[at + 1..]).map_err(place)?;
+            for _ in 0..block.times {
+                block.lines.iter().try_for_each(|line| player.line(line)).map_err(place)?;
             }
-            at = end;
+            at += 1 + block.taken;
         } else {
             player.line(lines[at]).map_err(place)?;
             at += 1;
         }
     }
     player.nothing_left().map_err(|why| format!("at the end: {why}"))
+}
+
+/// What `!repeat` plays.
+struct Block<'l> {
+    times: usize,
+    lines: &'l [&'l str],
+    /// lines of the file that it stands for
+    taken: usize,
+}
+
+/// `N {` up to `!}`, or `N` and the lines up to the next `C:` and its `S:` lines.
+fn block<'l>(count: &str, behind: &'l [&'l str]) -> Result<Block<'l>, String> {
+    let digits = count.strip_suffix(" {");
+    let times: usize = digits.unwrap_or(count).parse().map_err(|_| "unknown count")?;
+    if digits.is_some() {
+        let end = behind.iter().position(|line| *line == "!}").ok_or("nothing ends the block")?;
+        return Ok(Block { times, lines: &behind[..end], taken: end + 1 });
+    }
+    let command = behind.iter().position(|line| line.starts_with("C:")).unwrap_or(behind.len());
+    let answers = behind.iter().skip(command + 1).take_while(|line| line.starts_with("S:")).count();
+    let end = (command + 1 + answers).min(behind.len());
+    Ok(Block { times, lines: &behind[..end], taken: end })
 }
 
 /// What a verdict line said, until the machine asks.
@@ -314,7 +339,7 @@ fn data_verdict(words: &[&str]) -> Result<DataVerdict, String> {
     })
 }
 
-/// `\xNN` and `\\`.
+/// `\xNN`, `\\` and `\{a*65}`.
 fn unescape(text: &str) -> Result<Vec<u8>, String> {
     let mut octets = Vec::new();
     let mut rest = text;
@@ -323,6 +348,11 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
         let behind = &rest[at + 1..];
         if let Some(after) = behind.strip_prefix('\\') {
             octets.push(b'\\');
+            rest = after;
+        } else if let Some((run, after)) = behind.strip_prefix('{').and_then(|run| run.split_once('}')) {
+            let (unit, count) = run.rsplit_once('*').ok_or("unknown escape")?;
+            let count: usize = count.parse().ok().filter(|count| *count <= MAX_RUN).ok_or("unknown escape")?;
+            octets.extend(unit.as_bytes().repeat(count));
             rest = after;
         } else {
             let digits = behind.strip_prefix('x').and_then(|hex| hex.get(..2)).ok_or("unknown escape")?;

@@ -247,6 +247,59 @@ fn quota_and_size_are_limits() {
 }
 
 #[test]
+fn a_new_size_holds_from_the_next_session_on() {
+    let rig = Rig::serving("[limits]\nmessage-size = \"64k\"\n");
+    let mut early = rig.client();
+    assert!(early.say("EHLO client.test", "250").contains("SIZE 65536"));
+    let text = fs::read_to_string(&rig.file).unwrap();
+    fs::write(&rig.file, text.replace("64k", "128k")).unwrap();
+    rig.signal("HUP");
+    rig.until("the new size", || rig.client().say("EHLO client.test", "250").contains("SIZE 131072"));
+    // A session goes by what it was told in its EHLO.
+    early.say("MAIL FROM:<x@friend.test> SIZE=100000", "552 5.3.4");
+    let body = ("x".repeat(98) + "\r\n").repeat(1000);
+    rig.deliver("ann@home.test", &format!("From: <x@friend.test>\r\n\r\n{body}"));
+    assert_eq!(rig.fine(&["mail", "list", "ann@home.test", "--json"]).lines().count(), 1);
+}
+
+#[test]
+fn the_postmaster_of_our_address_is_the_first_account() {
+    let rig = Rig::serving("");
+    rig.deliver("Postmaster@[127.0.0.1]", MESSAGE);
+    rig.deliver("postmaster@home.test", MESSAGE);
+    rig.deliver("postmaster", MESSAGE);
+    assert_eq!(rig.fine(&["mail", "list", "ann@home.test", "--json"]).lines().count(), 3);
+    assert_eq!(rig.fine(&["mail", "list", "bob@home.test", "--json"]), "");
+    let mut client = rig.client();
+    client.say("EHLO client.test", "250");
+    client.say("MAIL FROM:<>", "250");
+    client.say("RCPT TO:<ann@[127.0.0.1]>", "550 5.7.1");
+    client.say("RCPT TO:<postmaster@[127.0.0.2]>", "550 5.7.1");
+    client.say("RCPT TO:<postmaster@[192.0.2.1]>", "550 5.7.1");
+    client.say("RCPT TO:<postmaster@[IPv6:::1]>", "550 5.7.1");
+    client.say("RCPT TO:<postmaster@localhost>", "550 5.7.1");
+}
+
+#[test]
+fn a_full_mailbox_behind_an_alias_costs_the_others_nothing() {
+    let more = "[[alias]]\naddress = \"both@home.test\"\nto = [\"ann@home.test\", \"bob@home.test\"]\n\n\
+                [[quota]]\naddress = \"ann@home.test\"\nsize = \"2k\"\n";
+    let rig = Rig::serving(more);
+    let counts = || ["ann@home.test", "bob@home.test"].map(|who| rig.fine(&["mail", "list", who, "--json"]).lines().count());
+    let filling = format!("From: <x@friend.test>\r\n\r\n{}", "x\r\n".repeat(1000));
+    rig.deliver("both@home.test", &filling);
+    assert_eq!(counts(), [1, 1], "there was room when RCPT was answered");
+    rig.deliver("both@home.test", MESSAGE);
+    assert_eq!(counts(), [1, 2]);
+    let mut client = rig.client();
+    client.say("EHLO client.test", "250");
+    client.say("MAIL FROM:<x@friend.test>", "250");
+    client.say("RCPT TO:<ann@home.test>", "452 4.2.2");
+    client.say("RCPT TO:<bob@home.test>", "250");
+    assert_eq!(rig.fine(&["store", "check"]), "");
+}
+
+#[test]
 fn usage_is_explained() {
     let rig = Rig::new("");
     assert!(rig.fine(&["--help"]).contains("localserve"));

@@ -1,0 +1,1 @@
+"""Parts of tests/limits.py that have a file of their own."""
