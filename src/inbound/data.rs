@@ -45,8 +45,9 @@ const SPOOL_MEMORY: usize = 256 * 1024;
 const STEP: usize = 16 * 1024;
 /// When memory is short, a message that holds at least this much goes to the disk instead of waiting.
 const WORTH_WRITING: usize = 16 * 1024;
-/// How long a session waits for memory that other sessions hold, before 452.
-const MEMORY_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a session waits for memory that other sessions hold, before 452: longer than those that stall may keep it
+/// (`IDLE_WHEN_BUSY`), so that an honest message outlasts them.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(30);
 /// A refused message is read to its end, but one that goes on for this many times the limit has no end.
 const SKIP_FACTOR: u64 = 3;
 /// While slots are scarce, a message must come at this speed on average: a slow one gives its slot to another.

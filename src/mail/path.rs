@@ -115,6 +115,14 @@ impl ForwardPath {
         }
     }
 
+    /// Octets of the address, about what it takes in memory.
+    pub fn octets(&self) -> usize {
+        match self {
+            ForwardPath::Postmaster => "Postmaster".len(),
+            ForwardPath::Address(address) => address.local.as_str().len() + 1 + address.domain.as_str().len(),
+        }
+    }
+
     /// The local part; `postmaster` for the bare word.
     pub fn local(&self) -> LocalPart {
         match self {

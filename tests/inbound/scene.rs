@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pipit::app;
+use pipit::admin::settings;
 use pipit::config::check::check;
 use pipit::config::live::Live;
 use pipit::inbound::Service;
@@ -92,7 +92,7 @@ impl Scene {
         let (drain, draining) = smol::channel::bounded(1);
         let service = Rc::new(Service {
             store,
-            slots: Slots::new(app::limits(&settings)),
+            slots: Slots::new(settings::limits(&settings)),
             budget: Budget::new(settings.limits.memory_budget),
             live: Rc::new(Live::new(settings)),
             metrics: Rc::clone(&metrics),

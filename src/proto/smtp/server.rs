@@ -38,6 +38,9 @@ const DEFAULT_MAX_RECIPIENTS: usize = 500;
 const DEFAULT_MAX_ERRORS: u16 = 10;
 /// Clients that keep a connection open send NOOP or RSET now and then.
 const DEFAULT_MAX_JUNK: u16 = 100;
+/// Octets of all recipients of a message: room for 100 of the longest (RFC 5321 section 4.5.3.1.8), far more than 500
+/// ordinary ones need. Envelopes stand outside the shared memory of messages; 200 sessions full of them are 6 MiB.
+const MAX_RECIPIENT_OCTETS: usize = 32 * 1024;
 /// Temporary refusals are nobody's fault, but a client that pipelines a thousand recipients into them is not listening.
 const MAX_DEFERRED: u16 = 1000;
 /// A list that is out of date has some; a harvester has all.

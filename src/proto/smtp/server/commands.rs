@@ -17,6 +17,7 @@ use crate::proto::smtp::reply::Reply;
 use super::Action;
 use super::Greeting;
 use super::MAX_DEFERRED;
+use super::MAX_RECIPIENT_OCTETS;
 use super::Offer;
 use super::Phase;
 use super::Protocol;
@@ -141,7 +142,8 @@ impl Session {
         if rcpt.charset == Charset::Utf8 && !envelope.smtp_utf8 {
             return self.wrong(Ready::Mail(greeting, envelope), answers::needs_utf8());
         }
-        if envelope.recipients.len() >= self.params.max_recipients {
+        let octets: usize = envelope.recipients.iter().map(ForwardPath::octets).sum();
+        if envelope.recipients.len() >= self.params.max_recipients || octets > MAX_RECIPIENT_OCTETS {
             // No error: how else would a client learn the limit.
             return self.defer(Ready::Mail(greeting, envelope), answers::too_many_recipients());
         }
