@@ -13,6 +13,7 @@ pub mod upkeep;
 
 use std::cell::RefCell;
 use std::net::TcpListener;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ use crate::net::breathe::StallMeter;
 use crate::net::budget::Budget;
 use crate::net::clock::Clock;
 use crate::net::clock::RELEASED;
+use crate::net::deadline::Deadline;
 use crate::net::deadline::sleep;
 use crate::net::deadline::within;
 use crate::net::listen::Listener;
@@ -50,12 +52,16 @@ use crate::net::offload::Offload;
 use crate::net::slots::Slots;
 use crate::net::tasks::Tasks;
 use crate::net::tls::Tickets;
+use crate::store::OpenError;
 use crate::store::Options;
 use crate::store::Store;
 use crate::store::meta;
 
 /// Sessions get this long to finish their message when the server ends; a supervisor waits longer before it kills.
 const DRAIN: Duration = Duration::from_secs(10);
+/// A command without a server takes moments; what holds the lock for longer is another server.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_STEP: Duration = Duration::from_millis(100);
 /// For replies to commits that outlasted the drain.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How often the drain looks whether everybody is gone.
@@ -74,7 +80,7 @@ async fn run(prepared: Prepared, executor: Rc<LocalExecutor<'static>>) -> Result
     let Prepared { place, settings, listeners, external, problems, notifier } = prepared;
     let unstartable = |what: &'static str| move |error: std::io::Error| Failure::new(format!("{what}: {error}"), "see the log above");
     let mut signals = Signals::new().map_err(unstartable("signals cannot be received"))?;
-    let store = Store::open(&place.dir, Options::default()).map_err(|error| not_opened(&place.dir, error))?;
+    let store = open_store(&place.dir).await?;
     let saved = store.read(meta::last_good_time)?.unwrap_or(RELEASED);
     let clock = Clock::host(saved.max(RELEASED));
     let (metrics, meter) = (Rc::new(Metrics::default()), StallMeter::new());
@@ -124,6 +130,17 @@ async fn run(prepared: Prepared, executor: Rc<LocalExecutor<'static>>) -> Result
     let stuck = store.counters().must_reopen;
     end(&instance, &slots).await;
     if stuck { Err(Failure::new("the store could not be written any more", "check the disk and its cable")) } else { Ok(()) }
+}
+
+/// A command that found no server may be working in the directory right now; it is waited for.
+async fn open_store(dir: &Path) -> Result<Store, Failure> {
+    let deadline = Deadline::after(LOCK_PATIENCE);
+    loop {
+        match Store::open(dir, Options::default()) {
+            Err(OpenError::Locked { .. }) if !deadline.passed() => sleep(LOCK_STEP).await,
+            opened => return opened.map_err(|error| not_opened(dir, error)),
+        }
+    }
 }
 
 fn start_listeners(tasks: &Tasks, service: &Rc<Service>, listeners: Vec<TcpListener>) -> Result<(), Failure> {
