@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
+use std::time::Instant;
 
 use nanoserde::DeJson;
 
@@ -27,6 +28,7 @@ use crate::admin::wire::Verdict;
 use crate::cli::owner;
 use crate::cli::place::Place;
 use crate::config::live::Live;
+use crate::config::settings::Settings;
 use crate::metrics::Metrics;
 use crate::net::clock::Clock;
 use crate::net::clock::RELEASED;
@@ -37,6 +39,9 @@ use crate::store::Store;
 
 /// A server that says nothing for this long hangs. `store check` of a large store is the longest silence.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// Who owns the directory without answering is starting or ending; a server that hangs is told after this.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_STEP: Duration = Duration::from_millis(50);
 /// Octets passed on at a time.
 const STEP: usize = 64 * 1024;
 
@@ -49,13 +54,24 @@ pub trait Listener {
 
 /// Does the command where it can be done. `octets`: what follows the request of an import.
 pub fn ask(place: &Place, command: Command, octets: &[u8], listener: &mut impl Listener) -> Result<(), Failure> {
-    match UnixStream::connect(place.dir.join(SOCKET)) {
-        Ok(stream) => online(stream, &command, octets, listener),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Failure::new(
-            format!("the control socket in {} is not for this user", place.dir.display()),
-            "run the command as root or as the server's user",
-        )),
-        Err(_) => offline(place, command, octets, listener),
+    let begun = Instant::now();
+    loop {
+        match UnixStream::connect(place.dir.join(SOCKET)) {
+            Ok(stream) => return online(stream, &command, octets, listener),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let error = format!("the control socket in {} is not for this user", place.dir.display());
+                return Err(Failure::new(error, "run the command as root or as the server's user"));
+            }
+            Err(_) => {}
+        }
+        let settings = place.settings.clone()?;
+        owner::become_owner(&place.dir, &settings)?;
+        match Store::open(&place.dir, Options::default()) {
+            // A server that starts or ends right now, or another command: soon one of both ways is open.
+            Err(OpenError::Locked { .. }) if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_STEP),
+            Err(error) => return Err(not_opened(&place.dir, error)),
+            Ok(store) => return offline(instance(place, settings, store)?, command, octets, listener),
+        }
     }
 }
 
@@ -139,20 +155,20 @@ fn pass_on(from: &mut impl Read, mut left: u64, listener: &mut impl Listener) ->
     Ok(())
 }
 
-fn offline(place: &Place, command: Command, octets: &[u8], listener: &mut impl Listener) -> Result<(), Failure> {
-    let settings = place.settings.clone()?;
-    owner::become_owner(&place.dir, &settings)?;
-    let store = Store::open(&place.dir, Options::default()).map_err(|error| not_opened(&place.dir, error))?;
-    let offload = Offload::start().map_err(|error| Failure::new(error, "try again"))?;
-    let instance = Instance {
+/// What a command without a server works with.
+fn instance(place: &Place, settings: Settings, store: Store) -> Result<Instance, Failure> {
+    Ok(Instance {
         store,
         live: Rc::new(Live::new(settings)),
         file: place.file.clone(),
         metrics: Rc::new(Metrics::default()),
         clock: Clock::host(RELEASED),
-        offload,
+        offload: Offload::start().map_err(|error| Failure::new(error, "try again"))?,
         serving: None,
-    };
+    })
+}
+
+fn offline(instance: Instance, command: Command, octets: &[u8], listener: &mut impl Listener) -> Result<(), Failure> {
     let mut channel = DirectChannel { source: octets, listener };
     crate::net::run(&smol::LocalExecutor::new(), async {
         let outcome = admin::run(&instance, command, &mut channel).await;
