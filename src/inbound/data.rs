@@ -79,6 +79,8 @@ struct Incoming<'c> {
     /// of the shared budget; `None`: nothing is held
     reserved: Option<Reserved>,
     since_turn: usize,
+    /// octets of a header that are on their way from memory into the spool
+    carried: usize,
     began: Instant,
     /// when the speed was judged last, and the size then
     window: (Instant, u64),
@@ -92,7 +94,7 @@ pub async fn receive(conversation: &mut Conversation, lines: &mut LineStream) ->
         Ok(reserved) => (Stage::Header(Box::new(Gatherer::new())), Some(reserved)),
         Err(_) => (Stage::Skipping(DataVerdict::Overloaded), None),
     };
-    let mut reception = Incoming { conversation, stage, size: 0, reserved, since_turn: 0, began, window: (began, 0) };
+    let mut reception = Incoming { conversation, stage, size: 0, reserved, since_turn: 0, carried: 0, began, window: (began, 0) };
     let read = reception.read(lines).await;
     let Ok(faults) = read else {
         metrics.messages.add_one(MessageOutcome::Abandoned);
@@ -214,14 +216,17 @@ impl Incoming<'_> {
             Ok(examined) => examined,
             Err(fault) => return self.skip(DataVerdict::BadHeader(fault)),
         };
-        let kept = if examined.forged.is_empty() { block.header } else { header::without(&block.header, &examined.forged) };
+        let mut kept = if examined.forged.is_empty() { block.header } else { header::without(&block.header, &examined.forged) };
         let spool = Spool::new(&self.conversation.service.store, SPOOL_MEMORY);
         self.stage = Stage::Body(Box::new(Body { spool, examined }));
+        kept.shrink_to_fit();
+        self.carried = kept.len();
         for slice in kept.chunks(STEP) {
             self.spool(slice).await;
             breathe().await;
         }
         drop(kept);
+        self.carried = 0;
         if block.end == HeaderEnd::NotAField {
             self.spool(b"\r\n").await;
         }
@@ -232,12 +237,12 @@ impl Incoming<'_> {
         let Stage::Body(body) = &mut self.stage else { return };
         let mut stored = body.spool.push(bytes).await;
         let reserved = self.reserved.as_ref().map_or(0, Reserved::bytes);
-        let missing = body.spool.held().saturating_sub(reserved);
+        let missing = (body.spool.held() + self.carried).saturating_sub(reserved);
         if stored.is_ok() && body.spool.held() >= WORTH_WRITING && self.conversation.service.budget.is_scarce(missing) {
             self.conversation.service.metrics.memory_waits.add_one();
             stored = body.spool.relieve().await;
         }
-        let held = body.spool.held();
+        let held = body.spool.held() + self.carried;
         match stored {
             Ok(()) => self.reserve_total(held).await,
             Err(error) => {

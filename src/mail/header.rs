@@ -118,9 +118,9 @@ impl Gatherer {
         }
     }
 
-    /// Octets held; for the budget of memory.
+    /// Octets of memory held, with what growing left over; for the budget.
     pub fn held(&self) -> usize {
-        self.bytes.len()
+        self.bytes.capacity()
     }
 
     /// Cuts behind the header. Before `Complete` this means that the message ended.

@@ -25,7 +25,7 @@ use crate::store::txn::Writer;
 /// Most jobs a batch: bounds how long the first of them waits for its answer.
 const BATCH_JOBS: usize = 256;
 /// No further job joins a batch that wrote this much: bounds the pages LMDB holds until the commit.
-const BATCH_BYTES: usize = 16 << 20;
+const BATCH_BYTES: usize = 4 << 20;
 
 /// Runs until the queue is closed and empty.
 pub(super) fn serve(core: &Arc<Core>) {

@@ -114,7 +114,12 @@ def stalled_sessions(outcome, base):
 
 def greedy_under_tls(outcome, base):
     """All slots, TLS, all recipients, the largest header, and a body."""
-    for what, local in (("199 TLS sessions × 500 recipients", "ann+%d"), ("199 TLS sessions × 500 recipients of 250 octets", "ann+%d" + "l" * 240)):
+    # 500 ordinary recipients fit one message; of the longest 32 KiB do (RFC 5321 4.5.3.1.8 wants room for 100).
+    attacks = (
+        ("199 TLS sessions × 500 recipients", "ann+%d", range(501, 502)),
+        ("199 TLS sessions × 500 recipients of 250 octets", "ann+%d" + "l" * 240, range(101, 140)),
+    )
+    for what, local, room in attacks:
         with serving(outcome, os.path.join(base, f"greedy-{len(local)}")) as house:
             recipients = b"".join(f"RCPT TO:<{local % n}@home.test>\r\n".encode() for n in range(500))
             names = [house.name() for _ in range(199)]
@@ -130,8 +135,8 @@ def greedy_under_tls(outcome, base):
             with house.attack(what):
                 began = time.monotonic()
                 sessions = [one for one in in_threads(199, begin, 60) if one]
-                ready = [client for client, taken, last in sessions if taken == 501 and last == 354]
-                outcome.check(f"{what}: all are taken", len(ready) >= 190, f"{len(ready)} behind 354 after {time.monotonic() - began:.1f} s, RSS {house.server.memory() / 1024:.1f} MB")
+                ready = [client for client, taken, last in sessions if taken in room and last == 354]
+                outcome.check(f"{what}: as many as fit are taken, then data", len(ready) >= 190, f"{len(ready)} behind 354 after {time.monotonic() - began:.1f} s, RSS {house.server.memory() / 1024:.1f} MB")
                 in_threads(len(ready), lambda n: ready[n].send(header(names[n], 250 * 1024)), 30)
                 outcome.note(f"{what}: RSS with headers {house.server.memory() / 1024:.1f} MB")
 
