@@ -242,7 +242,8 @@ impl Incoming<'_> {
             self.conversation.service.metrics.memory_waits.add_one();
             stored = body.spool.relieve().await;
         }
-        let held = body.spool.held() + self.carried;
+        // The header that is carried has its reservation; only what is new may have to wait for memory.
+        let held = body.spool.held();
         match stored {
             Ok(()) => self.reserve_total(held).await,
             Err(error) => {
@@ -282,9 +283,9 @@ impl Incoming<'_> {
             }
         }
         if let Some(reserved) = &mut self.reserved
-            && held + 2 * STEP < reserved.bytes()
+            && held + self.carried + 2 * STEP < reserved.bytes()
         {
-            reserved.shrink_to(held + STEP);
+            reserved.shrink_to(held + self.carried + STEP);
         }
     }
 
