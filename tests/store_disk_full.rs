@@ -5,9 +5,11 @@
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use pipit::store::BlobId;
 use pipit::store::Error;
+use pipit::store::OpenError;
 use pipit::store::Options;
 use pipit::store::Spool;
 use pipit::store::Store;
@@ -55,8 +57,15 @@ impl Drop for SmallDisk {
     }
 }
 
+/// The other test mounts a disk by a child process, which shares our lock between fork and exec: it is waited for.
 fn open(dir: &Path) -> Store {
-    Store::open(dir, Options { map_size: Some(256 << 20) }).unwrap()
+    for _ in 0..100 {
+        match Store::open(dir, Options { map_size: Some(256 << 20) }) {
+            Err(OpenError::Locked { .. }) => std::thread::sleep(Duration::from_millis(20)),
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("the lock of {} is never free", dir.display());
 }
 
 /// Stores a blob as a delivery does, without the rows of a message; a key holds its place in the model.
