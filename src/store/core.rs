@@ -102,6 +102,14 @@ impl Core {
     }
 
     /// Says why a commit failed.
+    /// On a full disk LMDB's first error marks the transaction, and what follows only says so: whatever words a change of
+    /// such a batch ends with, the reason is the room.
+    pub fn read_as_full(&self, error: Error) -> Error {
+        let about_writing = matches!(error, Error::Lmdb(_) | Error::NotCommitted(_));
+        let full = about_writing && disk::space(&self.dir).is_ok_and(|space| space.available < NEARLY_FULL);
+        if full { Error::DiskFull } else { error }
+    }
+
     pub fn commit_error(&self, error: heed::Error) -> Error {
         let fatal = matches!(error, heed::Error::Mdb(heed::MdbError::Panic));
         if fatal {

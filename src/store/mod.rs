@@ -143,7 +143,8 @@ impl Store {
     ) -> Result<T, Error> {
         let (reply, answer) = bounded(1);
         self.handle.core.queue.push(Box::new(Change::new(change, reply)));
-        answer.recv().await.unwrap_or(Err(Error::Closed))
+        let answer = answer.recv().await.unwrap_or(Err(Error::Closed));
+        answer.map_err(|error| self.handle.core.read_as_full(error))
     }
 
     /// A bell that rings after each commit that changed the topic.
