@@ -203,8 +203,10 @@ mod tests {
                 let offload = offload.clone();
                 executor.spawn(async move { offload.run(Priority::Login, job).await })
             };
-            let blocking = spawn(Box::new(move || gate.recv().is_ok()));
-            while !offload.0.0.queue().logins.is_empty() || blocking.is_finished() {
+            let (begin, begun) = mpsc::channel::<()>();
+            let blocking = spawn(Box::new(move || begin.send(()).is_ok() && gate.recv().is_ok()));
+            // Only a job that the thread has taken leaves the whole line to the others.
+            while begun.try_recv().is_err() {
                 smol::future::yield_now().await;
             }
             let waiting: Vec<_> = (0..WAITING).map(|_| spawn(Box::new(|| unreachable!("its wait was dropped")))).collect();
