@@ -8,6 +8,7 @@ mod start;
 use std::fs;
 
 use rig::Rig;
+use rustix::process::Signal;
 
 const MESSAGE: &str = "From: Ann Friend <x@friend.test>\r\nTo: ann@home.test\r\nSubject: =?utf-8?q?caf=C3=A9?=\r\nMessage-ID: <1@friend.test>\r\n\r\n..stuffed\r\nbody";
 
@@ -129,9 +130,9 @@ fn signals_reload_and_end() {
     let mut rig = Rig::serving("");
     let text = fs::read_to_string(&rig.file).unwrap();
     fs::write(&rig.file, text + "\n[[domain]]\nname = \"second.test\"\n").unwrap();
-    rig.signal("HUP");
+    rig.signal(Signal::HUP);
     rig.until("the new domain", || rig.fine(&["status"]).contains("second.test"));
-    rig.signal("TERM");
+    rig.signal(Signal::TERM);
     assert!(rig.ended().success());
     assert!(rig.log().contains("asked to end by a signal") && !rig.dir.join("pipit.sock").exists());
 }
@@ -253,7 +254,7 @@ fn a_new_size_holds_from_the_next_session_on() {
     assert!(early.say("EHLO client.test", "250").contains("SIZE 65536"));
     let text = fs::read_to_string(&rig.file).unwrap();
     fs::write(&rig.file, text.replace("64k", "128k")).unwrap();
-    rig.signal("HUP");
+    rig.signal(Signal::HUP);
     rig.until("the new size", || rig.client().say("EHLO client.test", "250").contains("SIZE 131072"));
     // A session goes by what it was told in its EHLO.
     early.say("MAIL FROM:<x@friend.test> SIZE=100000", "552 5.3.4");

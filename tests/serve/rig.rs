@@ -18,6 +18,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use rustix::process::Pid;
+use rustix::process::Signal;
+
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// Longest wait for anything that happens at once when all is well.
@@ -71,9 +74,10 @@ impl Rig {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
-    pub fn signal(&self, name: &str) {
-        let pid = self.server.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    /// Not by the program `kill`: a small Debian has none.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(self.server.as_ref().unwrap());
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Waits for the server to end by itself.
