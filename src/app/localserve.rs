@@ -85,7 +85,7 @@ fn configuration(dir: &Path) -> String {
         ACCOUNTS.iter().map(|address| format!("\n[[first-user]]\naddress = \"{address}\"\npassword = \"{PASSWORD}\"\n")).collect();
     let dir = PathBuf::from(dir).display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
     format!(
-        "# pipit localserve: a demonstration on loopback\nhostname = \"mx.home.test\"\ndir = \"{dir}\"\n\n[listen]\nsmtp = [\"127.0.0.1:1025\"]\n\n[[domain]]\nname = \"home.test\"\n{users}"
+        "# pipit localserve: a demonstration on loopback\nhostname = \"mx.home.test\"\ndir = \"{dir}\"\n\n[listen]\nsmtp = [\"127.0.0.1:1025\"]\nsubmission = [\"127.0.0.1:1587\"]\nsubmissions = [\"127.0.0.1:1465\"]\n\n[[domain]]\nname = \"home.test\"\n{users}"
     )
 }
 

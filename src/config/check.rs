@@ -27,6 +27,8 @@ use crate::config::settings::FirstUser;
 use crate::config::settings::Limits;
 use crate::config::settings::Listen;
 use crate::config::settings::LocalDomain;
+use crate::config::settings::Outbound;
+use crate::config::settings::PrivateAddresses;
 use crate::config::settings::Secret;
 use crate::config::settings::Settings;
 use crate::config::settings::TlsFiles;
@@ -275,9 +277,14 @@ fn settings(reading: Reading, by_name: HashMap<Domain, usize>, expanded: HashMap
         first_users: reading.rows("first-user").filter_map(first_user).collect(),
         listen: Listen {
             smtp: root.sockets("listen.smtp").iter().map(|(_, socket)| *socket).collect(),
+            submission: root.sockets("listen.submission").iter().map(|(_, socket)| *socket).collect(),
+            submissions: root.sockets("listen.submissions").iter().map(|(_, socket)| *socket).collect(),
             require_tls: root.get("listen.require-tls") == Some(&Meaning::Switch(true)),
         },
         limits: limits(root),
+        outbound: outbound(root),
+        upstreams: if let Some(Meaning::Upstreams(sockets)) = root.get("dns.upstream") { Some(sockets.clone()) } else { None },
+        local_senders: if let Some(Meaning::Names(names)) = root.get("local-senders") { names.clone() } else { Vec::new() },
         tls: files.map(|(certificate, key)| TlsFiles { certificate: certificate.clone(), key: key.clone() }),
         log_level: if let Some(Meaning::Level(level)) = root.get("log.level") { *level } else { LevelFilter::Info },
         tag_separator: cross::tag_separator(&reading),
@@ -300,6 +307,23 @@ fn limits(root: &Values) -> Limits {
         idle_timeout: Duration::from_secs(root.number("limits.idle-timeout")),
         min_free: root.number("limits.min-free"),
         quota: Some(root.number("limits.quota")).filter(|octets| *octets > 0),
+    }
+}
+
+fn outbound(root: &Values) -> Outbound {
+    let time = |name| Duration::from_secs(root.number(name));
+    Outbound {
+        first_retry: time("outbound.first-retry"),
+        longest_retry: time("outbound.longest-retry"),
+        give_up_after: time("outbound.give-up-after"),
+        delay_notice_after: time("outbound.delay-notice-after"),
+        destinations: root.count("outbound.destinations"),
+        connections_per_destination: root.count("outbound.connections-per-destination"),
+        port: u16::try_from(root.number("outbound.port")).expect("the table bounds this key"),
+        private_addresses: match root.get("outbound.private-addresses") {
+            Some(Meaning::Switch(true)) => PrivateAddresses::Allowed,
+            _ => PrivateAddresses::Refused,
+        },
     }
 }
 

@@ -48,7 +48,7 @@ pub(in crate::config) fn check(
     if !unread {
         foreign(reading, names, faults);
     }
-    listeners(reading.root.sockets("listen.smtp"), faults);
+    listeners(&reading.root, faults);
     certificate(&reading.root, faults);
     expand_all(reading, faults)
 }
@@ -133,14 +133,17 @@ fn foreign(reading: &Reading, names: &HashMap<Domain, usize>, faults: &mut Vec<F
 }
 
 /// Two sockets that cannot both be opened. Port 0 (the system chooses) never collides; IPv6 sockets are IPv6 only.
-fn listeners(sockets: &[(usize, SocketAddr)], faults: &mut Vec<Fault>) {
-    for (n, (line, later)) in sockets.iter().enumerate() {
-        let clash = sockets[..n].iter().find(|(_, earlier)| {
+fn listeners(root: &Values, faults: &mut Vec<Fault>) {
+    let of = |key: &'static str| root.sockets(key).iter().map(move |(line, socket)| (key, *line, *socket));
+    let sockets: Vec<(&str, usize, SocketAddr)> =
+        ["listen.smtp", "listen.submission", "listen.submissions"].into_iter().flat_map(of).collect();
+    for (n, (key, line, later)) in sockets.iter().enumerate() {
+        let clash = sockets[..n].iter().find(|(_, _, earlier)| {
             let wide = earlier.ip().is_unspecified() || later.ip().is_unspecified() || earlier.ip() == later.ip();
             earlier.port() == later.port() && later.port() != 0 && earlier.is_ipv4() == later.is_ipv4() && wide
         });
-        if let Some((_, earlier)) = clash {
-            faults.push(Fault::new(*line, "listen.smtp", format!("{later} is already part of {earlier}"), "remove one of the two"));
+        if let Some((_, _, earlier)) = clash {
+            faults.push(Fault::new(*line, *key, format!("{later} is already part of {earlier}"), "remove one of the two"));
         }
     }
 }

@@ -44,8 +44,14 @@ pub enum Kind {
     },
     /// a list of networks in CIDR form
     Networks,
-    /// a list of `address:port`
-    Sockets,
+    /// a list of at least so many `address:port`
+    Sockets {
+        least: usize,
+    },
+    /// a list of resolvers: `address` or `address:port`
+    Upstreams,
+    /// a list of names of system users
+    UserNames,
     /// an absolute path
     Path,
     Level,
@@ -111,8 +117,14 @@ pub const TABLE: &[Key] = &[
         "The account or alias that gets mail to postmaster@ and abuse@ of every domain."),
     key!("tag-separator", Kind::Separator, Without::Value("\"+\""), "\"-\"", Live,
         "What begins a tag: mail for ann+shop@ goes to ann@; an empty text turns tags off."),
-    key!("listen.smtp", Kind::Sockets, Without::Value("[\"0.0.0.0:25\", \"[::]:25\"]"), "[\"192.0.2.1:25\"]", Restart,
+    key!("local-senders", Kind::UserNames, Without::Value("[]"), "[\"root\", \"www-data\"]", Live,
+        "System users that may hand in mail with `sendmail` although no account has their name."),
+    key!("listen.smtp", Kind::Sockets { least: 1 }, Without::Value("[\"0.0.0.0:25\", \"[::]:25\"]"), "[\"192.0.2.1:25\"]", Restart,
         "Where mail from other servers is received."),
+    key!("listen.submission", Kind::Sockets { least: 0 }, Without::Value("[\"0.0.0.0:587\", \"[::]:587\"]"), "[\"192.0.2.1:587\"]", Restart,
+        "Where people's programs hand in mail, with STARTTLS and a login (RFC 6409); an empty list turns it off."),
+    key!("listen.submissions", Kind::Sockets { least: 0 }, Without::Value("[\"0.0.0.0:465\", \"[::]:465\"]"), "[\"192.0.2.1:465\"]", Restart,
+        "The same with TLS from the first octet (RFC 8314); an empty list turns it off."),
     key!("listen.require-tls", Kind::Switch, Without::Value("true"), "false", Live,
         "Announce REQUIRETLS (RFC 8689), so that senders can insist on verified TLS for a message."),
     // RFC 5321 section 4.5.3.1.7: at least 64 KiB.
@@ -140,6 +152,25 @@ pub const TABLE: &[Key] = &[
         "Space that must stay free on the disk (at most 5 % of it) for a message to be accepted."),
     key!("limits.quota", Kind::Size { least: 0, most: 1024 * TERA }, Without::Value("0"), "\"5G\"", Live,
         "Space of each account without a [[quota]] of its own; 0 is no limit."),
+    key!("outbound.first-retry", Kind::Duration { least: 1, most: 86_400 }, Without::Value("\"5m\""), "\"5m\"", Live,
+        "How long mail waits after the first failed attempt; the wait grows with every further one."),
+    key!("outbound.longest-retry", Kind::Duration { least: 1, most: 7 * 86_400 }, Without::Value("\"4h\""), "\"4h\"", Live,
+        "The longest wait between two attempts."),
+    // RFC 5321 section 4.5.4.1: the give-up time generally needs to be at least 4 to 5 days.
+    key!("outbound.give-up-after", Kind::Duration { least: 1, most: 60 * 86_400 }, Without::Value("\"5d\""), "\"5d\"", Live,
+        "When mail that cannot be delivered goes back to its sender."),
+    key!("outbound.delay-notice-after", Kind::Duration { least: 1, most: 60 * 86_400 }, Without::Value("\"4h\""), "\"4h\"", Live,
+        "When the sender is told, once, that a message is late."),
+    key!("outbound.destinations", Kind::Integer { least: 1, most: 1000, unit: "domains" }, Without::Value("10"), "10", Live,
+        "Domains to which mail is delivered at once."),
+    key!("outbound.connections-per-destination", Kind::Integer { least: 1, most: 100, unit: "connections" }, Without::Value("2"), "2", Live,
+        "Connections at once to the servers of one domain."),
+    key!("outbound.port", Kind::Integer { least: 1, most: 65_535, unit: "(a port)" }, Without::Value("25"), "25", Live,
+        "The port of other mail servers; anything but 25 is for tests."),
+    key!("outbound.private-addresses", Kind::Switch, Without::Value("false"), "true", Live,
+        "Deliver to mail servers at loopback and private addresses too; for tests and closed networks."),
+    key!("dns.upstream", Kind::Upstreams, Without::Nothing("those of /etc/resolv.conf"), "[\"192.0.2.53\", \"127.0.0.1:1053\"]", Live,
+        "The recursive resolvers to ask, instead of those of the system."),
     key!("tls.certificate", Kind::Path, Without::Nothing("Pipit makes its own"), "\"/etc/ssl/mail/fullchain.pem\"", Restart,
         "The certificate chain for TLS, in PEM."),
     key!("tls.key", Kind::Path, Without::Nothing("Pipit makes its own"), "\"/etc/ssl/mail/key.pem\"", Restart,

@@ -37,6 +37,11 @@ pub struct Settings {
     pub first_users: Vec<FirstUser>,
     pub listen: Listen,
     pub limits: Limits,
+    pub outbound: Outbound,
+    /// recursive resolvers; `None`: those of /etc/resolv.conf
+    pub upstreams: Option<Vec<SocketAddr>>,
+    /// system users who may send without an account of their name
+    pub local_senders: Vec<String>,
     /// `None`: a certificate of our own
     pub tls: Option<TlsFiles>,
     pub log_level: LevelFilter,
@@ -77,6 +82,10 @@ pub struct Secret(String);
 pub struct Listen {
     /// at least one; `[::]` means IPv6 only, `0.0.0.0` stands beside it
     pub smtp: Vec<SocketAddr>,
+    /// STARTTLS and login; may be empty
+    pub submission: Vec<SocketAddr>,
+    /// TLS first, and login; may be empty
+    pub submissions: Vec<SocketAddr>,
     /// announce REQUIRETLS
     pub require_tls: bool,
 }
@@ -99,6 +108,27 @@ pub struct Limits {
     pub min_free: u64,
     /// octets for accounts without a quota of their own; `None`: no limit
     pub quota: Option<u64>,
+}
+
+/// How mail leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outbound {
+    pub first_retry: Duration,
+    pub longest_retry: Duration,
+    pub give_up_after: Duration,
+    pub delay_notice_after: Duration,
+    pub destinations: usize,
+    pub connections_per_destination: usize,
+    /// 25, but for tests
+    pub port: u16,
+    pub private_addresses: PrivateAddresses,
+}
+
+/// Whether a mail server may have an address that the Internet cannot reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrivateAddresses {
+    Refused,
+    Allowed,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //!
 //! Also the way back for `config set`: the words of a command line as TOML of the kind that the key takes.
 
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -25,6 +26,7 @@ const SEPARATORS: &str = "+-_=#";
 const MAX_USER_NAME: usize = 32;
 /// Longest path (PATH_MAX of Linux).
 const MAX_PATH: usize = 4096;
+const DNS_PORT: u16 = 53;
 /// Longest password; a longer one only makes hashing slow.
 const MAX_PASSWORD: usize = 1024;
 
@@ -40,6 +42,8 @@ pub enum Meaning {
     Number(u64),
     Networks(Vec<IpNetwork>),
     Sockets(Vec<(usize, SocketAddr)>),
+    Upstreams(Vec<SocketAddr>),
+    Names(Vec<String>),
     Path(PathBuf),
     Level(LevelFilter),
     Text(String),
@@ -63,7 +67,11 @@ pub fn understand(key: &Key, line: usize, value: &Value) -> Result<Meaning, Vec<
             let network = |text: &str| IpNetwork::parse(text).map_err(|error| format!("\"{}\" is not a network: {error}", shown(text)));
             each(key, line, value, network).map(|rows| Meaning::Networks(rows.into_iter().map(|(_, network)| network).collect()))
         }
-        Kind::Sockets => sockets(key, line, value),
+        Kind::Sockets { least } => sockets(key, line, value, least),
+        Kind::Upstreams => {
+            each(key, line, value, upstream).map(|rows| Meaning::Upstreams(rows.into_iter().map(|(_, socket)| socket).collect()))
+        }
+        Kind::UserNames => each(key, line, value, user_name).map(|rows| Meaning::Names(rows.into_iter().map(|(_, name)| name).collect())),
         Kind::Path => one(text(value).and_then(path).map(Meaning::Path)),
         Kind::Level => one(text(value).and_then(level).map(Meaning::Level)),
         Kind::Separator => one(text(value).and_then(separator).map(Meaning::Text)),
@@ -118,12 +126,22 @@ fn addresses(key: &Key, line: usize, value: &Value) -> Result<Meaning, Vec<Fault
     if rows.is_empty() { Err(vec![fault(key, line, "the list is empty")]) } else { Ok(Meaning::Addresses(rows)) }
 }
 
-fn sockets(key: &Key, line: usize, value: &Value) -> Result<Meaning, Vec<Fault>> {
+fn sockets(key: &Key, line: usize, value: &Value, least: usize) -> Result<Meaning, Vec<Fault>> {
     let socket = |text: &str| {
         text.parse::<SocketAddr>().map_err(|_| format!("\"{}\" is not address:port, with an IPv6 address in brackets", shown(text)))
     };
     let rows = each(key, line, value, socket)?;
-    if rows.is_empty() { Err(vec![fault(key, line, "the list is empty")]) } else { Ok(Meaning::Sockets(rows)) }
+    if rows.len() < least { Err(vec![fault(key, line, "the list is empty")]) } else { Ok(Meaning::Sockets(rows)) }
+}
+
+/// An address, with the port of DNS if none is written.
+fn upstream(text: &str) -> Result<SocketAddr, String> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    match (text.parse::<SocketAddr>(), bare.parse::<IpAddr>()) {
+        (Ok(socket), _) => Ok(socket),
+        (Err(_), Ok(address)) => Ok(SocketAddr::new(address, DNS_PORT)),
+        (Err(_), Err(_)) => Err(format!("\"{}\" is not the address of a resolver", shown(text))),
+    }
 }
 
 fn integer(value: &Value) -> Result<u64, String> {
@@ -239,7 +257,7 @@ pub fn to_toml(kind: Kind, words: &str) -> String {
             Some(Value::Integer(_)) if !words.contains('#') => words.to_owned(),
             _ => quoted(words),
         },
-        Kind::Addresses | Kind::Networks | Kind::Sockets => match read_value(words) {
+        Kind::Addresses | Kind::Networks | Kind::Sockets { .. } | Kind::Upstreams | Kind::UserNames => match read_value(words) {
             Some(Value::List(_)) if !words.contains(['\n', '#']) => words.to_owned(),
             _ => list_to_toml(words.split(',').map(str::trim).filter(|item| !item.is_empty())),
         },

@@ -12,8 +12,8 @@ use crate::store::core::Core;
 use crate::store::errors::Error;
 use crate::store::ids::AccountId;
 use crate::store::ids::BlobId;
-use crate::store::queue::Job;
-use crate::store::queue::Verdict;
+use crate::store::jobs::Job;
+use crate::store::jobs::Verdict;
 use crate::store::txn::Reader;
 use crate::store::txn::Writer;
 

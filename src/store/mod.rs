@@ -32,12 +32,13 @@ mod disk;
 mod env;
 mod errors;
 mod ids;
+mod jobs;
 pub mod keys;
 mod lock;
 pub mod mailboxes;
 pub mod messages;
 pub mod meta;
-mod queue;
+
 pub mod room;
 mod rows;
 mod schema;
@@ -76,8 +77,8 @@ pub use crate::store::watch::Watch;
 
 use crate::store::core::Core;
 use crate::store::env::Env;
+use crate::store::jobs::Change;
 use crate::store::lock::DirLock;
-use crate::store::queue::Change;
 use crate::store::schema::Schema;
 
 /// How a directory is opened.

@@ -17,8 +17,8 @@ use crate::store::chores;
 use crate::store::core::Core;
 use crate::store::core::count;
 use crate::store::errors::Error;
-use crate::store::queue::Job;
-use crate::store::queue::Verdict;
+use crate::store::jobs::Job;
+use crate::store::jobs::Verdict;
 use crate::store::txn::Effects;
 use crate::store::txn::Writer;
 

@@ -33,7 +33,7 @@ def configuration(directory, listen, user, limits, first_user=True):
     text = f'hostname = "mx.home.test"\ndir = "{directory}"\n'
     if user:
         text += f'user = "{user}"\n'
-    text += "\n[listen]\nsmtp = [" + ", ".join(f'"{address}"' for address in listen) + "]\n"
+    text += "\n[listen]\nsmtp = [" + ", ".join(f'"{address}"' for address in listen) + "]\nsubmission = []\nsubmissions = []\n"
     if limits:
         text += "\n[limits]\n" + "".join(f"{key} = {as_toml(value)}\n" for key, value in limits.items())
     text += '\n[[domain]]\nname = "home.test"\n'

@@ -44,7 +44,7 @@ impl Rig {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let file = dir.join("pipit.toml");
         let text = format!(
-            "# kept comment\nhostname = \"mx.home.test\"\ndir = \"{}\"\n{more}\n[listen]\nsmtp = [\"{address}\"]\n\n[[domain]]\nname = \"home.test\"\n\n\
+            "# kept comment\nhostname = \"mx.home.test\"\ndir = \"{}\"\n{more}\n[listen]\nsmtp = [\"{address}\"]\nsubmission = []\nsubmissions = []\n\n[[domain]]\nname = \"home.test\"\n\n\
              [[first-user]]\naddress = \"ann@home.test\"\npassword = \"secret-word\"\n\n[[first-user]]\naddress = \"bob@home.test\"\npassword = \"secret-word\"\n",
             dir.display()
         );
