@@ -143,7 +143,7 @@ fn listeners(root: &Values, faults: &mut Vec<Fault>) {
             earlier.port() == later.port() && later.port() != 0 && earlier.is_ipv4() == later.is_ipv4() && wide
         });
         if let Some((_, _, earlier)) = clash {
-            faults.push(Fault::new(*line, *key, format!("{later} is already part of {earlier}"), "remove one of the two"));
+            faults.push(Fault::new(*line, key, format!("{later} is already part of {earlier}"), "remove one of the two"));
         }
     }
 }
