@@ -2,6 +2,7 @@
 
 use nanoserde::{DeBin, SerBin};
 
+use crate::mail::notify::{Notify, Ret};
 use crate::mail::path::{ForwardPath, ReversePath};
 
 /// What the sender asked for about TLS on every hop.
@@ -35,16 +36,37 @@ pub enum Body {
     EightBit,
 }
 
+/// One RCPT command that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    pub path: ForwardPath,
+    /// RFC 3461 section 4.1; `Unset` where DSN is not announced
+    pub notify: Notify,
+    /// `addr-type;xtext` as sent (RFC 3461 section 4.2)
+    pub orcpt: Option<String>,
+}
+
+impl Recipient {
+    /// Octets of the texts, about what it takes in memory.
+    pub fn octets(&self) -> usize {
+        self.path.octets() + self.orcpt.as_ref().map_or(0, String::len)
+    }
+}
+
 /// Who sends to whom, as the commands MAIL and RCPT said it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     pub reverse_path: ReversePath,
     /// in the order of the RCPT commands, duplicates kept
-    pub recipients: Vec<ForwardPath>,
+    pub recipients: Vec<Recipient>,
     pub require_tls: RequireTls,
     pub body: Body,
     /// MAIL carried SMTPUTF8 (RFC 6531): header and addresses may be UTF-8
     pub smtp_utf8: bool,
     /// octets the client announced with SIZE= (RFC 1870)
     pub declared_size: Option<u64>,
+    /// RFC 3461 section 4.3
+    pub ret: Ret,
+    /// xtext as sent (RFC 3461 section 4.4)
+    pub envid: Option<String>,
 }

@@ -62,14 +62,25 @@ impl fmt::Display for WithProtocol {
     }
 }
 
+/// Who brought the message.
+#[derive(Clone, Copy, Debug)]
+pub enum From<'a> {
+    Client {
+        /// the peer's text of HELO or EHLO, not checked
+        helo: &'a str,
+        /// the name of the address, only if it leads back to the address
+        name: Option<&'a Domain>,
+        address: IpAddr,
+    },
+    /// one of our own people, whose network is nobody's business (delivery.md section 1). The clause is written all the
+    /// same, since RFC 5321 section 4.4 demands one, with a name that can be nobody's (RFC 6761 section 6.4).
+    Hidden,
+}
+
 /// The facts of one reception; `to_string()` writes the field.
 #[derive(Clone, Debug)]
 pub struct Received<'a> {
-    /// the peer's text of HELO or EHLO, not checked
-    pub helo: &'a str,
-    /// the name of the client's address, only if it leads back to the address
-    pub client_name: Option<&'a Domain>,
-    pub client: IpAddr,
+    pub from: From<'a>,
     /// our own name
     pub by: &'a Domain,
     pub with: WithProtocol,
@@ -84,9 +95,14 @@ pub struct Received<'a> {
 impl fmt::Display for Received<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut field = Folded { text: "Received:".to_owned(), column: 9 };
-        field.word(&format!("from {}", escape_helo(self.helo)));
-        let name = self.client_name.map_or("unknown", Domain::as_str);
-        field.word(&format!("({name} {})", Domain::from_address(self.client.to_canonical())));
+        match self.from {
+            From::Client { helo, name, address } => {
+                field.word(&format!("from {}", escape_helo(helo)));
+                let name = name.map_or("unknown", Domain::as_str);
+                field.word(&format!("({name} {})", Domain::from_address(address.to_canonical())));
+            }
+            From::Hidden => field.word("from hidden.invalid"),
+        }
         field.word(&format!("by {}", self.by));
         field.word(&format!("with {}", self.with));
         match self.require_tls {
@@ -161,11 +177,13 @@ mod tests {
         Domain::parse("mx.example.org").unwrap()
     }
 
+    fn client(address: &str) -> From<'static> {
+        From::Client { helo: "client.example.net", name: None, address: address.parse().unwrap() }
+    }
+
     fn plain(by: &Domain) -> Received<'_> {
         Received {
-            helo: "client.example.net",
-            client_name: None,
-            client: "192.0.2.7".parse().unwrap(),
+            from: client("192.0.2.7"),
             by,
             with: WithProtocol::Esmtp,
             require_tls: RequireTls::Default,
@@ -191,8 +209,7 @@ mod tests {
         let tls = TlsFacts { version: "TLSv1.3".into(), cipher: "TLS_AES_128_GCM_SHA256".into() };
         let path = ForwardPath::parse("<ann@example.org>").unwrap();
         let text = Received {
-            client_name: Some(&name),
-            client: "2001:db8::7".parse().unwrap(),
+            from: From::Client { helo: "client.example.net", name: Some(&name), address: "2001:db8::7".parse().unwrap() },
             with: WithProtocol::Esmtps,
             require_tls: RequireTls::Required,
             tls: Some(&tls),
@@ -211,7 +228,8 @@ mod tests {
     #[test]
     fn the_peer_cannot_write_fields_or_comments() {
         for helo in ["x\r\nFrom: me", "a (b) c", "a;b", "<a>", "\"q\"", "\u{202e}moc", "\0", "", &"h".repeat(5000)] {
-            let text = Received { helo, ..plain(&by()) }.to_string();
+            let address = "192.0.2.7".parse().unwrap();
+            let text = Received { from: From::Client { helo, name: None, address }, ..plain(&by()) }.to_string();
             assert_eq!(text.matches('(').count(), 1, "{text}");
             assert_eq!(text.matches(';').count(), 1, "{text}");
             assert!(text.is_ascii() && !text.contains(['"', '<', '\0']), "{text}");
@@ -222,8 +240,17 @@ mod tests {
 
     #[test]
     fn an_ipv4_client_of_a_dual_stack_socket_is_written_as_ipv4() {
-        let client = "::ffff:192.0.2.7".parse().unwrap();
-        assert!(Received { client, ..plain(&by()) }.to_string().contains("(unknown [192.0.2.7])"));
+        let from = client("::ffff:192.0.2.7");
+        assert!(Received { from, ..plain(&by()) }.to_string().contains("(unknown [192.0.2.7])"));
+    }
+
+    #[test]
+    fn a_submission_hides_its_client() {
+        let text = Received { from: From::Hidden, with: WithProtocol::Esmtpsa, ..plain(&by()) }.to_string();
+        assert_eq!(
+            text.replace("\r\n\t", " "),
+            "Received: from hidden.invalid by mx.example.org with ESMTPSA id 4Zq81; Mon, 23 Nov 2026 16:43:14 +0000\r\n"
+        );
     }
 
     #[test]

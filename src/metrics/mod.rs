@@ -71,17 +71,35 @@ label!(
     TurnedAway, "reason", Total => "total", Address => "address", Rate => "rate"
 );
 label!(
-    /// How a TLS handshake of a client ended.
+    /// How a TLS handshake ended.
     TlsOutcome, "result", Established => "established", Failed => "failed", Injected => "plaintext-after-starttls"
 );
 label!(
     /// What RCPT was answered.
-    RecipientOutcome, "result", Accepted => "accepted", Unknown => "unknown", NotLocal => "not-local", Full => "mailbox-full", Later => "later"
+    RecipientOutcome, "result", Accepted => "accepted", Remote => "remote", Unknown => "unknown", NotLocal => "not-local", Full => "mailbox-full", Later => "later"
 );
 label!(
     /// How the end of a message's data was answered.
     MessageOutcome, "result", Stored => "stored", TooBig => "too-big", Broken => "broken", Header => "header", Loop => "loop",
     NoSpace => "no-space", Overloaded => "overloaded", Failed => "failed", Abandoned => "abandoned"
+);
+label!(
+    /// How an attempt ended for one recipient.
+    DeliveryOutcome, "result", Delivered => "delivered", Deferred => "deferred", Failed => "failed"
+);
+label!(
+    /// How the way of a delivered recipient was protected.
+    DeliveryTls, "mode", Tls => "tls", Plaintext => "plaintext"
+);
+
+label!(
+    /// How a login was answered; `Blocked` without a look at the password.
+    LoginOutcome, "result", Accepted => "accepted", Refused => "refused", Blocked => "blocked", Later => "later"
+);
+
+label!(
+    /// How a lookup in the DNS ended.
+    DnsOutcome, "result", Records => "records", NoData => "no-data", NoSuchName => "no-such-name", Failed => "failed"
 );
 
 /// A value read when asked.
@@ -103,9 +121,18 @@ pub struct Metrics {
     pub recipients: Labelled<RecipientOutcome>,
     pub messages: Labelled<MessageOutcome>,
     pub message_bytes: Counter,
+    pub logins: Labelled<LoginOutcome>,
     pub panics: Counter,
     pub memory_waits: Counter,
     pub control_requests: Counter,
+    pub deliveries: Labelled<DeliveryOutcome>,
+    pub delivery_tls: Labelled<DeliveryTls>,
+    pub notices: Counter,
+    pub client_connections: Counter,
+    pub client_tls: Labelled<TlsOutcome>,
+    pub dns_lookups: Labelled<DnsOutcome>,
+    pub dns_cached: Counter,
+    pub dns_queries: Counter,
 }
 
 impl Metrics {
@@ -121,9 +148,18 @@ impl Metrics {
         labelled(&mut out, "smtp_recipients_total", "RCPT commands by answer", &self.recipients);
         labelled(&mut out, "messages_received_total", "messages by answer to their end", &self.messages);
         plain(&mut out, "message_bytes_received_total", "octets of stored messages", &self.message_bytes);
+        labelled(&mut out, "logins_total", "logins by answer", &self.logins);
         plain(&mut out, "panics_total", "tasks that ended in a panic", &self.panics);
         plain(&mut out, "memory_waits_total", "times a session waited for message memory", &self.memory_waits);
         plain(&mut out, "control_requests_total", "requests on the control socket", &self.control_requests);
+        labelled(&mut out, "delivery_attempts_total", "attempts to deliver to a recipient, by their end", &self.deliveries);
+        labelled(&mut out, "deliveries_total", "recipients delivered to other servers, by the protection of the way", &self.delivery_tls);
+        plain(&mut out, "notices_total", "notices about failure, delay or relaying", &self.notices);
+        plain(&mut out, "smtp_client_connections_total", "connections tried to other servers", &self.client_connections);
+        labelled(&mut out, "smtp_client_tls_handshakes_total", "TLS handshakes with other servers", &self.client_tls);
+        labelled(&mut out, "dns_lookups_total", "lookups in the DNS by their end", &self.dns_lookups);
+        plain(&mut out, "dns_lookups_cached_total", "lookups answered from memory", &self.dns_cached);
+        plain(&mut out, "dns_upstream_queries_total", "queries sent to upstream resolvers", &self.dns_queries);
         for gauge in gauges {
             head(&mut out, gauge.name, gauge.help, "gauge");
             let _ = writeln!(out, "pipit_{} {}", gauge.name, gauge.value);
