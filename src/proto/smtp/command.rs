@@ -16,7 +16,7 @@ use crate::mail::path::path_end;
 
 /// Longest name behind HELO and EHLO; a domain has at most 253 octets (RFC 5321 section 4.5.3.1.2 says 255).
 pub const MAX_HELO: usize = 255;
-/// Parameters behind one path; five are announced.
+/// Parameters behind one path; eight are announced.
 const MAX_PARAMETERS: usize = 32;
 
 /// One word behind the path of MAIL or RCPT: `keyword[=value]` (RFC 5321 section 4.1.2, `esmtp-param`).
@@ -55,7 +55,8 @@ pub enum Command<'a> {
     Vrfy,
     Help,
     StartTls,
-    Auth,
+    /// what stands behind the word: mechanism and initial response (RFC 4954 section 4), not yet looked at
+    Auth(&'a [u8]),
     /// known and never served here: EXPN, BDAT, ETRN, TURN, SEND, SOML, SAML
     NotServed,
     /// a verb of HTTP
@@ -114,7 +115,7 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, Fault> {
         b"HELP" => Ok(Command::Help),
         b"VRFY" if argument.is_empty() => Err(Fault::ArgumentMissing),
         b"VRFY" => Ok(Command::Vrfy),
-        b"AUTH" => Ok(Command::Auth),
+        b"AUTH" => Ok(Command::Auth(argument)),
         b"EXPN" | b"BDAT" | b"ETRN" | b"TURN" | b"ATRN" | b"SEND" | b"SOML" | b"SAML" => Ok(Command::NotServed),
         b"GET" | b"POST" | b"CONNECT" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE" | b"PATCH" | b"PRI" => Ok(Command::Foreign),
         _ => Ok(Command::Unknown),
@@ -212,7 +213,7 @@ mod tests {
             ("expn list", Command::NotServed),
             ("BDAT 5 LAST", Command::NotServed),
             ("StartTls", Command::StartTls),
-            ("AUTH PLAIN", Command::Auth),
+            ("AUTH PLAIN AGEAYg==", Command::Auth(b"PLAIN AGEAYg==")),
             ("GET / HTTP/1.1", Command::Foreign),
             ("PRI * HTTP/2.0", Command::Foreign),
             ("", Command::Unknown),

@@ -2,18 +2,25 @@
 //!
 //! In go the words of `smtp::command` and what the session is; out comes `MailParameters` or a `Refusal`.
 //! The order of the tests is that of delivery.md section 1: malformed before unknown before "not in this session".
-//! DSN parameters (RFC 3461) and AUTH= (RFC 4954) are unknown here: neither extension is announced.
+//! DSN parameters (RFC 3461) and AUTH= (RFC 4954) are known on submission only, where their extensions are announced.
 
 use crate::mail::enhanced::EnhancedStatus;
 use crate::mail::envelope::Body;
 use crate::mail::envelope::RequireTls;
+use crate::mail::notify::Notify;
+use crate::mail::notify::Ret;
 use crate::proto::smtp::command::Parameter;
 use crate::proto::smtp::extension::Channel;
 use crate::proto::smtp::extension::Offer;
+use crate::proto::smtp::extension::Role;
 use crate::proto::smtp::reply::Reply;
 
 /// RFC 1870 section 3: `size-value ::= 1*20DIGIT`.
 const MAX_SIZE_DIGITS: usize = 20;
+/// RFC 3461 section 4.4.
+const MAX_ENVID: usize = 100;
+/// RFC 3461 section 4.2.
+const MAX_ORCPT: usize = 500;
 
 /// How the client greeted: behind HELO nothing was announced (RFC 5321 section 2.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +34,7 @@ pub enum Protocol {
 /// The facts of a session on which parameters are judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
+    pub role: Role,
     pub protocol: Protocol,
     pub channel: Channel,
     pub require_tls: Offer,
@@ -34,12 +42,21 @@ pub struct Terms {
 }
 
 /// What MAIL asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MailParameters {
     pub declared_size: Option<u64>,
     pub body: Body,
     pub smtp_utf8: bool,
     pub require_tls: RequireTls,
+    pub ret: Ret,
+    pub envid: Option<String>,
+}
+
+/// What RCPT asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RcptParameters {
+    pub notify: Notify,
+    pub orcpt: Option<String>,
 }
 
 /// Why a parameter is refused.
@@ -73,22 +90,28 @@ impl Refusal {
     }
 }
 
-/// Parameters we know.
+/// Parameters of MAIL that we know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
     Size,
     Body,
     SmtpUtf8,
     RequireTls,
+    Ret,
+    Envid,
+    Auth,
 }
 
 impl Known {
-    fn of(keyword: &str) -> Option<Known> {
-        match keyword.to_ascii_uppercase().as_str() {
-            "SIZE" => Some(Known::Size),
-            "BODY" => Some(Known::Body),
-            "SMTPUTF8" => Some(Known::SmtpUtf8),
-            "REQUIRETLS" => Some(Known::RequireTls),
+    fn of(keyword: &str, role: Role) -> Option<Known> {
+        match (keyword.to_ascii_uppercase().as_str(), role) {
+            ("SIZE", _) => Some(Known::Size),
+            ("BODY", _) => Some(Known::Body),
+            ("SMTPUTF8", _) => Some(Known::SmtpUtf8),
+            ("REQUIRETLS", _) => Some(Known::RequireTls),
+            ("RET", Role::Submission) => Some(Known::Ret),
+            ("ENVID", Role::Submission) => Some(Known::Envid),
+            ("AUTH", Role::Submission) => Some(Known::Auth),
             _ => None,
         }
     }
@@ -99,15 +122,20 @@ impl Known {
             Known::Body => "BODY",
             Known::SmtpUtf8 => "SMTPUTF8",
             Known::RequireTls => "REQUIRETLS",
+            Known::Ret => "RET",
+            Known::Envid => "ENVID",
+            Known::Auth => "AUTH",
         }
     }
 
     /// Whether a client may use it on these terms. SIZE and BODY do no harm behind HELO and are met there.
     fn allowed(self, terms: Terms) -> bool {
         match (self, terms.protocol, terms.require_tls) {
-            (Known::Size | Known::Body, _, _) | (Known::SmtpUtf8, Protocol::Esmtp, _) => true,
+            (Known::Size | Known::Body, _, _) => true,
+            (Known::SmtpUtf8 | Known::Ret | Known::Envid | Known::Auth, Protocol::Esmtp, _) => true,
             (Known::RequireTls, Protocol::Esmtp, Offer::Offered) => true,
-            (Known::SmtpUtf8 | Known::RequireTls, Protocol::Smtp, _) | (Known::RequireTls, Protocol::Esmtp, Offer::Withheld) => false,
+            (Known::RequireTls, Protocol::Esmtp, Offer::Withheld) => false,
+            (Known::SmtpUtf8 | Known::Ret | Known::Envid | Known::Auth | Known::RequireTls, Protocol::Smtp, _) => false,
         }
     }
 }
@@ -118,7 +146,7 @@ pub fn judge_mail(parameters: &[Parameter<'_>], terms: Terms) -> Result<MailPara
     let mut seen: Vec<Known> = Vec::new();
     let mut unknown = None;
     for parameter in parameters {
-        let Some(known) = Known::of(parameter.keyword) else {
+        let Some(known) = Known::of(parameter.keyword, terms.role) else {
             unknown.get_or_insert(parameter.keyword);
             continue;
         };
@@ -137,7 +165,13 @@ pub fn judge_mail(parameters: &[Parameter<'_>], terms: Terms) -> Result<MailPara
             },
             (Known::SmtpUtf8, None) => wanted.smtp_utf8 = true,
             (Known::RequireTls, None) => wanted.require_tls = RequireTls::Required,
-            (Known::Size | Known::Body, None) | (Known::SmtpUtf8 | Known::RequireTls, Some(_)) => return Err(malformed),
+            (Known::Ret, Some(value)) => wanted.ret = Ret::parse(value).ok_or(malformed)?,
+            (Known::Envid, Some(value)) if value.len() <= MAX_ENVID && is_xtext(value) => wanted.envid = Some(value.to_owned()),
+            // RFC 4954 section 5: whom a trusted relay speaks for. Our clients speak for themselves, so it is only read.
+            (Known::Auth, Some(value)) if is_xtext(value) => {}
+            (Known::Envid | Known::Auth, Some(_)) => return Err(malformed),
+            (Known::Size | Known::Body | Known::Ret | Known::Envid | Known::Auth, None) => return Err(malformed),
+            (Known::SmtpUtf8 | Known::RequireTls, Some(_)) => return Err(malformed),
         }
     }
     let withheld = seen.iter().find(|known| !known.allowed(terms)).map(|known| known.keyword());
@@ -156,12 +190,51 @@ pub fn judge_mail(parameters: &[Parameter<'_>], terms: Terms) -> Result<MailPara
     }
 }
 
-/// RCPT has no parameter of ours.
-pub fn judge_rcpt(parameters: &[Parameter<'_>]) -> Result<(), Refusal> {
-    match parameters.first() {
-        None => Ok(()),
-        Some(parameter) => Err(Refusal::Unknown(parameter.keyword.to_owned())),
+/// Judges the parameters of RCPT: those of DSN on submission, none elsewhere.
+pub fn judge_rcpt(parameters: &[Parameter<'_>], terms: Terms) -> Result<RcptParameters, Refusal> {
+    let mut wanted = RcptParameters::default();
+    let (mut notify, mut unknown) = (None, None);
+    for parameter in parameters {
+        let keyword = parameter.keyword.to_ascii_uppercase();
+        match (keyword.as_str(), terms.role, terms.protocol) {
+            ("NOTIFY", Role::Submission, Protocol::Esmtp) => {
+                let value = parameter.value.and_then(Notify::parse).filter(|_| notify.is_none());
+                notify = Some(value.ok_or(Refusal::Malformed("NOTIFY"))?);
+            }
+            ("ORCPT", Role::Submission, Protocol::Esmtp) => {
+                let value = parameter.value.filter(|value| is_orcpt(value) && wanted.orcpt.is_none());
+                wanted.orcpt = Some(value.ok_or(Refusal::Malformed("ORCPT"))?.to_owned());
+            }
+            _ => unknown = unknown.or(Some(parameter.keyword)),
+        }
     }
+    wanted.notify = notify.unwrap_or_default();
+    match unknown {
+        Some(keyword) => Err(Refusal::Unknown(keyword.to_owned())),
+        None => Ok(wanted),
+    }
+}
+
+/// RFC 3461 section 4: printable ASCII without `+` and `=`, or `+` and two upper-case hexadecimal digits.
+fn is_xtext(text: &str) -> bool {
+    let mut octets = text.bytes();
+    while let Some(octet) = octets.next() {
+        let fine = match octet {
+            b'+' => [octets.next(), octets.next()].iter().all(|digit| matches!(digit, Some(b'0'..=b'9' | b'A'..=b'F'))),
+            octet => octet.is_ascii_graphic() && octet != b'=',
+        };
+        if !fine {
+            return false;
+        }
+    }
+    true
+}
+
+/// `addr-type ";" xtext` (RFC 3461 section 4.2). Addresses beyond ASCII come in the xtext form of RFC 6533 section 3.
+fn is_orcpt(text: &str) -> bool {
+    let Some((kind, address)) = text.split_once(';') else { return false };
+    let kind_fits = !kind.is_empty() && kind.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
+    text.len() <= MAX_ORCPT && kind_fits && !address.is_empty() && is_xtext(address)
 }
 
 /// A number too big for 64 bits is still a number, and too big for us.
@@ -183,14 +256,15 @@ mod tests {
         }
     }
 
-    const TLS: Terms = Terms { protocol: Protocol::Esmtp, channel: Channel::Tls, require_tls: Offer::Offered, max_size: 1000 };
+    const TLS: Terms =
+        Terms { role: Role::Exchange, protocol: Protocol::Esmtp, channel: Channel::Tls, require_tls: Offer::Offered, max_size: 1000 };
 
     #[test]
     fn requiretls_is_tested_in_the_order_of_the_specification() {
         for protocol in [Protocol::Smtp, Protocol::Esmtp] {
             for channel in [Channel::Plain, Channel::Tls] {
                 for require_tls in [Offer::Offered, Offer::Withheld] {
-                    let terms = Terms { protocol, channel, require_tls, max_size: 1000 };
+                    let terms = Terms { protocol, channel, require_tls, ..TLS };
                     for malformed in ["REQUIRETLS=1", "REQUIRETLS requiretls", "FOO REQUIRETLS=1", "REQUIRETLS REQUIRETLS FOO"] {
                         assert_eq!(judge(malformed, terms), Err(501), "{malformed} {terms:?}");
                     }
@@ -232,7 +306,67 @@ mod tests {
         }
         assert_eq!(judge("SMTPUTF8", Terms { protocol: Protocol::Smtp, ..TLS }), Err(555));
         let wanted = judge("SIZE=10 BODY=8BITMIME SMTPUTF8 REQUIRETLS", TLS).unwrap();
-        let all = MailParameters { declared_size: Some(10), body: Body::EightBit, smtp_utf8: true, require_tls: RequireTls::Required };
+        let all = MailParameters {
+            declared_size: Some(10),
+            body: Body::EightBit,
+            smtp_utf8: true,
+            require_tls: RequireTls::Required,
+            ..MailParameters::default()
+        };
         assert_eq!(wanted, all);
+    }
+
+    #[test]
+    fn parameters_of_dsn_and_auth_belong_to_submission() {
+        let terms = Terms { role: Role::Submission, ..TLS };
+        let rows = [
+            ("RET=FULL ENVID=QQ314159", Ok((Ret::Full, Some("QQ314159")))),
+            ("ret=hdrs AUTH=<>", Ok((Ret::Headers, None))),
+            ("AUTH=e+3Dmc2@example.com ENVID=a+2Bb", Ok((Ret::Unset, Some("a+2Bb")))),
+            ("RET=ALL", Err(501)),
+            ("RET", Err(501)),
+            ("RET=FULL RET=FULL", Err(501)),
+            ("ENVID", Err(501)),
+            ("ENVID=a+2bc", Err(501)),
+            ("ENVID=a+2", Err(501)),
+            ("ENVID=\u{fc}", Err(501)),
+            ("AUTH", Err(501)),
+            ("AUTH=a+", Err(501)),
+            ("NOTIFY=NEVER", Err(555)),
+        ];
+        for (text, expected) in rows {
+            let found = judge(text, terms);
+            assert_eq!(found.as_ref().map(|wanted| (wanted.ret, wanted.envid.as_deref())).map_err(|code| *code), expected, "{text}");
+            assert_eq!(judge(text, TLS).map(|_| ()), Err(555), "{text}");
+        }
+        assert_eq!(judge(&format!("ENVID={}", "x".repeat(101)), terms), Err(501));
+        assert_eq!(judge("RET=FULL", Terms { protocol: Protocol::Smtp, ..terms }), Err(555));
+    }
+
+    #[test]
+    fn parameters_of_rcpt_are_those_of_dsn() {
+        let judge = |text: &str, terms: Terms| match parse(format!("RCPT TO:<a@b.c> {text}").as_bytes()) {
+            Ok(Command::Rcpt { parameters, .. }) => judge_rcpt(&parameters, terms).map_err(|refusal| refusal.reply().code),
+            other => panic!("{other:?}"),
+        };
+        let terms = Terms { role: Role::Submission, ..TLS };
+        let wanted = judge("NOTIFY=success,DELAY ORCPT=rfc822;a+2Bb@c.d", terms).unwrap();
+        assert!(wanted.notify.wants_success() && wanted.notify.wants_delay() && !wanted.notify.wants_failure());
+        assert_eq!(wanted.orcpt.as_deref(), Some("rfc822;a+2Bb@c.d"));
+        let long = format!("ORCPT=rfc822;{}", "x".repeat(500));
+        for malformed in [
+            "NOTIFY",
+            "NOTIFY=NEVER,DELAY",
+            "NOTIFY=NEVER NOTIFY=NEVER",
+            "ORCPT=a@b",
+            "ORCPT=;a",
+            "ORCPT=rfc822;",
+            "ORCPT=r;a ORCPT=r;a",
+            &long,
+        ] {
+            assert_eq!(judge(malformed, terms), Err(501), "{malformed}");
+            assert_eq!(judge(malformed, TLS), Err(555), "{malformed}");
+        }
+        assert_eq!(judge("FOO NOTIFY=NEVER", terms), Err(555));
     }
 }

@@ -5,14 +5,16 @@
 //! are inputs. The machine does not care how commands are packed (RFC 2920); the driver flushes when no more wait.
 //! A transaction lives from MAIL to the verdict on its data; RSET, EHLO, HELO and STARTTLS end it.
 //! Counters of abuse outlive everything else that a session knows, STARTTLS included.
-//! Not done here: authentication, reading message data (`smtp::dot`), sockets.
+//! On a submission listener (RFC 6409) nothing is taken before a login under TLS (`server::auth`, RFC 4954).
+//! Not done here: SASL itself (`smtp::sasl`), reading message data (`smtp::dot`), sockets.
 
 use std::rc::Rc;
 
 use crate::mail::domain::Domain;
 use crate::mail::envelope::Envelope;
+use crate::mail::envelope::Recipient;
 use crate::mail::header::HeaderFault;
-use crate::mail::path::ForwardPath;
+use crate::mail::path::ReversePath;
 use crate::mail::received::TlsFacts;
 use crate::mail::received::WithProtocol;
 use crate::proto::smtp::dot::Faults;
@@ -20,16 +22,25 @@ use crate::proto::smtp::extension::Channel;
 use crate::proto::smtp::extension::Offers;
 use crate::proto::smtp::parameters::Terms;
 use crate::proto::smtp::reply::Reply;
+use crate::proto::smtp::sasl::Attempt;
+use crate::proto::smtp::sasl::Binding;
+use crate::proto::smtp::sasl::Ending;
+use crate::proto::smtp::sasl::Exchange;
+use crate::proto::smtp::sasl::scram;
 
 pub use crate::proto::smtp::extension::Offer;
+pub use crate::proto::smtp::extension::Role;
 pub use crate::proto::smtp::parameters::Protocol;
 
 mod answers;
+mod auth;
 mod commands;
 
 /// Longest command line without CRLF that the driver hands in; over it comes `Input::LineTooLong`. RFC 5321 section
 /// 4.5.3.1.4 asks for 512 and more with extensions; 8 KiB is far from any honest line.
 pub const MAX_LINE: usize = 8 * 1024;
+/// The same while a login may come: RFC 4954 section 4 wants 12,288 octets with CRLF for AUTH and its answers.
+pub const MAX_LOGIN_LINE: usize = 12_288 - 2;
 /// Largest message unless configured otherwise: 25 MB of attachment in base64.
 pub const DEFAULT_MAX_SIZE: u64 = 35 * 1024 * 1024;
 /// RFC 5321 section 4.5.3.1.8 asks for at least 100.
@@ -51,6 +62,7 @@ const DEFAULT_MAX_UNKNOWN_RECIPIENTS: u16 = 20;
 pub struct Params {
     /// our name in the greeting
     pub hostname: Domain,
+    pub role: Role,
     /// octets of a message
     pub max_size: u64,
     /// in one transaction
@@ -66,10 +78,11 @@ pub struct Params {
 }
 
 impl Params {
-    /// The defaults of reliability.md R6 and R13.
+    /// The defaults of reliability.md R6 and R13, for `Role::Exchange`.
     pub fn new(hostname: Domain) -> Params {
         Params {
             hostname,
+            role: Role::Exchange,
             max_size: DEFAULT_MAX_SIZE,
             max_recipients: DEFAULT_MAX_RECIPIENTS,
             starttls: Offer::Offered,
@@ -81,8 +94,8 @@ impl Params {
     }
 
     fn offers(&self) -> Offers {
-        let Params { max_size, max_recipients, starttls, require_tls, .. } = *self;
-        Offers { max_size, max_recipients, starttls, require_tls }
+        let Params { role, max_size, max_recipients, starttls, require_tls, .. } = *self;
+        Offers { role, max_size, max_recipients, starttls, require_tls }
     }
 }
 
@@ -103,12 +116,16 @@ pub enum Input<'a> {
     TooManyConnections,
     /// a command without its CRLF
     Line(&'a [u8]),
-    /// more than `MAX_LINE` octets; the driver skipped the whole line
+    /// more than `Session::max_line` octets; the driver skipped the whole line
     LineTooLong,
     /// a bare CR, a bare LF or NUL in a command
     LineBroken,
-    TlsStarted(TlsFacts),
+    /// with the session's `tls-exporter` value where a login may come
+    TlsStarted(TlsFacts, Option<Binding>),
     TlsFailed,
+    Keys(KeysFound),
+    Login(LoginVerdict),
+    Sender(SenderVerdict),
     Space(SpaceVerdict),
     Recipient(RecipientVerdict),
     Data(DataVerdict),
@@ -127,14 +144,48 @@ pub enum Action {
     Close,
     /// write, flush, refuse octets that already wait, shake hands; then `TlsStarted` or `TlsFailed`
     StartTls(Reply),
+    /// write, then read a line of at most `Session::max_line` octets: it is an answer, not a command
+    Challenge(Reply),
+    /// find the salt and keys of a login; answer with `Input::Keys`, also for names that nobody has
+    FindKeys {
+        name: String,
+    },
+    /// judge, delay and count; answer with `Input::Login`
+    CheckLogin(Attempt),
+    /// whether the login may send under this address; answer with `Input::Sender`
+    CheckSender(ReversePath),
     /// answer with `Input::Space`
     CheckSpace {
         declared: Option<u64>,
     },
     /// answer with `Input::Recipient`
-    CheckRecipient(ForwardPath),
+    CheckRecipient(Recipient),
     /// write, flush, read to the true end, judge and store; then `Input::Data`
     ReadData(Reply),
+}
+
+/// What the driver found for the name of a SCRAM login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeysFound {
+    Found(scram::Credentials),
+    TryLater,
+}
+
+/// What became of a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginVerdict {
+    Accepted,
+    /// wrong, unknown or blocked: the client is never told which
+    Refused,
+    TryLater,
+}
+
+/// Whether a reverse-path is the login's own (R15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SenderVerdict {
+    Own,
+    Foreign,
+    TryLater,
 }
 
 /// Whether a message of the declared size can be stored (R7).
@@ -177,9 +228,24 @@ pub enum DataVerdict {
 #[derive(Debug)]
 pub struct Session {
     params: Rc<Params>,
-    tls: Option<Box<TlsFacts>>,
+    tls: Option<Box<Protection>>,
+    login: Login,
     phase: Phase,
     counts: Counts,
+}
+
+/// The TLS of a session.
+#[derive(Debug)]
+struct Protection {
+    facts: TlsFacts,
+    binding: Option<Binding>,
+}
+
+/// Whether the client has proved who it is; the driver knows who.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Login {
+    Nobody,
+    Known,
 }
 
 /// Signs of abuse so far.
@@ -199,8 +265,13 @@ enum Phase {
     Fresh,
     Ready(Ready),
     StartingTls,
+    /// an answer to a challenge is awaited
+    Answering(Greeting, Box<Exchange>),
+    FindingKeys(Greeting, Box<scram::Lookup>),
+    CheckingLogin(Greeting, Box<Ending>),
+    CheckingSender(Greeting, Box<Envelope>),
     CheckingSpace(Greeting, Box<Envelope>),
-    CheckingRecipient(Greeting, Box<Envelope>, Box<ForwardPath>),
+    CheckingRecipient(Greeting, Box<Envelope>, Box<Recipient>),
     Receiving(Greeting, Box<Envelope>),
     /// malformed data was read: whatever comes next may be smuggled
     Poisoned,
@@ -221,7 +292,7 @@ type Step = (Phase, Action);
 
 impl Session {
     pub fn new(params: Rc<Params>) -> Session {
-        Session { params, tls: None, phase: Phase::Fresh, counts: Counts::default() }
+        Session { params, tls: None, login: Login::Nobody, phase: Phase::Fresh, counts: Counts::default() }
     }
 
     /// Takes what happened and says what to do. Behind `Close` and `ReplyAndClose` it only says `Close` again.
@@ -236,17 +307,24 @@ impl Session {
             (_, Input::ShuttingDown) => end(answers::shutting_down()),
             (Phase::Fresh, Input::Connected) => (Phase::Ready(Ready::Connected), Action::Reply(answers::greeting(&self.params.hostname))),
             (Phase::Fresh, Input::TooManyConnections) => end(answers::too_many_connections()),
-            (Phase::Fresh, Input::TlsStarted(facts)) => self.protect(facts, Phase::Fresh),
+            (Phase::Fresh, Input::TlsStarted(facts, binding)) => self.protect(Protection { facts, binding }, Phase::Fresh),
             // RFC 3207 section 4.2: everything learnt before the handshake is forgotten.
-            (Phase::StartingTls, Input::TlsStarted(facts)) => self.protect(facts, Phase::Ready(Ready::Connected)),
+            (Phase::StartingTls, Input::TlsStarted(facts, binding)) => {
+                self.protect(Protection { facts, binding }, Phase::Ready(Ready::Connected))
+            }
             (Phase::Poisoned, Input::Line(_) | Input::LineTooLong | Input::LineBroken) => end(answers::after_broken()),
             (Phase::Ready(ready), Input::Line(line)) => self.command(ready, line),
             (Phase::Ready(ready), Input::LineTooLong) => self.wrong(ready, answers::line_too_long()),
             // Where the next command begins is a guess now, so nothing more is read.
-            (Phase::Ready(_), Input::LineBroken) => end(answers::line_broken()),
+            (Phase::Ready(_) | Phase::Answering(..), Input::LineBroken) => end(answers::line_broken()),
+            (Phase::Answering(greeting, exchange), Input::Line(line)) => self.answer(greeting, *exchange, line),
+            (Phase::Answering(greeting, _), Input::LineTooLong) => self.wrong(Ready::Greeted(greeting), answers::login_line_too_long()),
+            (Phase::FindingKeys(greeting, lookup), Input::Keys(found)) => self.keys(greeting, *lookup, found),
+            (Phase::CheckingLogin(greeting, ending), Input::Login(verdict)) => self.login(greeting, *ending, verdict),
+            (Phase::CheckingSender(greeting, envelope), Input::Sender(verdict)) => self.sender(greeting, envelope, verdict),
             (Phase::CheckingSpace(greeting, envelope), Input::Space(verdict)) => self.space(greeting, envelope, verdict),
-            (Phase::CheckingRecipient(greeting, envelope, path), Input::Recipient(verdict)) => {
-                self.recipient((greeting, envelope), *path, verdict)
+            (Phase::CheckingRecipient(greeting, envelope, recipient), Input::Recipient(verdict)) => {
+                self.recipient((greeting, envelope), *recipient, verdict)
             }
             (Phase::Receiving(greeting, _), Input::Data(verdict)) => self.data(greeting, verdict),
             // Every pair that is not above is a fault of the driver.
@@ -260,8 +338,9 @@ impl Session {
     pub fn envelope(&self) -> Option<&Envelope> {
         match &self.phase {
             Phase::CheckingSpace(_, envelope) | Phase::CheckingRecipient(_, envelope, _) | Phase::Receiving(_, envelope) => Some(envelope),
-            Phase::Ready(Ready::Mail(_, envelope)) => Some(envelope),
+            Phase::CheckingSender(_, envelope) | Phase::Ready(Ready::Mail(_, envelope)) => Some(envelope),
             Phase::Fresh | Phase::Ready(Ready::Connected | Ready::Greeted(_)) => None,
+            Phase::Answering(..) | Phase::FindingKeys(..) | Phase::CheckingLogin(..) => None,
             Phase::StartingTls | Phase::Poisoned | Phase::Closed => None,
         }
     }
@@ -270,25 +349,36 @@ impl Session {
     pub fn greeting(&self) -> Option<&Greeting> {
         match &self.phase {
             Phase::CheckingSpace(greeting, _) | Phase::CheckingRecipient(greeting, _, _) | Phase::Receiving(greeting, _) => Some(greeting),
-            Phase::Ready(Ready::Greeted(greeting) | Ready::Mail(greeting, _)) => Some(greeting),
+            Phase::Ready(Ready::Greeted(greeting) | Ready::Mail(greeting, _)) | Phase::CheckingSender(greeting, _) => Some(greeting),
+            Phase::Answering(greeting, _) | Phase::FindingKeys(greeting, _) | Phase::CheckingLogin(greeting, _) => Some(greeting),
             Phase::Fresh | Phase::Ready(Ready::Connected) | Phase::StartingTls | Phase::Poisoned | Phase::Closed => None,
         }
     }
 
     pub fn tls(&self) -> Option<&TlsFacts> {
-        self.tls.as_deref()
+        self.tls.as_deref().map(|tls| &tls.facts)
+    }
+
+    /// Octets of the next line without its CRLF that the driver has to take.
+    pub fn max_line(&self) -> usize {
+        match (self.params.role, self.channel(), self.login) {
+            (Role::Submission, Channel::Tls, Login::Nobody) => MAX_LOGIN_LINE,
+            (_, _, _) => MAX_LINE,
+        }
     }
 
     /// For the Received field. Behind HELO it is `SMTP` under TLS too: RFC 3848 registers nothing else.
     pub fn with_protocol(&self) -> WithProtocol {
         let protocol = self.greeting().map_or(Protocol::Smtp, |greeting| greeting.protocol);
         let utf8 = self.envelope().is_some_and(|envelope| envelope.smtp_utf8);
-        match (protocol, self.channel(), utf8) {
-            (Protocol::Smtp, _, _) => WithProtocol::Smtp,
-            (Protocol::Esmtp, Channel::Plain, false) => WithProtocol::Esmtp,
-            (Protocol::Esmtp, Channel::Plain, true) => WithProtocol::Utf8Smtp,
-            (Protocol::Esmtp, Channel::Tls, false) => WithProtocol::Esmtps,
-            (Protocol::Esmtp, Channel::Tls, true) => WithProtocol::Utf8Smtps,
+        match (protocol, self.channel(), self.login, utf8) {
+            (Protocol::Smtp, _, _, _) => WithProtocol::Smtp,
+            (Protocol::Esmtp, Channel::Plain, _, false) => WithProtocol::Esmtp,
+            (Protocol::Esmtp, Channel::Plain, _, true) => WithProtocol::Utf8Smtp,
+            (Protocol::Esmtp, Channel::Tls, Login::Nobody, false) => WithProtocol::Esmtps,
+            (Protocol::Esmtp, Channel::Tls, Login::Nobody, true) => WithProtocol::Utf8Smtps,
+            (Protocol::Esmtp, Channel::Tls, Login::Known, false) => WithProtocol::Esmtpsa,
+            (Protocol::Esmtp, Channel::Tls, Login::Known, true) => WithProtocol::Utf8Smtpsa,
         }
     }
 
@@ -302,18 +392,30 @@ impl Session {
     }
 
     fn terms(&self, protocol: Protocol) -> Terms {
-        Terms { protocol, channel: self.channel(), require_tls: self.params.require_tls, max_size: self.params.max_size }
+        let Params { role, require_tls, max_size, .. } = *self.params;
+        Terms { role, protocol, channel: self.channel(), require_tls, max_size }
     }
 
-    fn protect(&mut self, facts: TlsFacts, phase: Phase) -> Step {
-        self.tls = Some(Box::new(facts));
+    fn protect(&mut self, protection: Protection, phase: Phase) -> Step {
+        self.tls = Some(Box::new(protection));
         (phase, Action::Listen)
     }
 
-    fn recipient(&mut self, (greeting, mut envelope): (Greeting, Box<Envelope>), path: ForwardPath, verdict: RecipientVerdict) -> Step {
+    fn sender(&mut self, greeting: Greeting, envelope: Box<Envelope>, verdict: SenderVerdict) -> Step {
+        match verdict {
+            SenderVerdict::Own => {
+                let declared = envelope.declared_size;
+                (Phase::CheckingSpace(greeting, envelope), Action::CheckSpace { declared })
+            }
+            SenderVerdict::Foreign => self.wrong(Ready::Greeted(greeting), answers::foreign_sender(&envelope.reverse_path)),
+            SenderVerdict::TryLater => self.defer(Ready::Greeted(greeting), answers::try_later()),
+        }
+    }
+
+    fn recipient(&mut self, (greeting, mut envelope): (Greeting, Box<Envelope>), recipient: Recipient, verdict: RecipientVerdict) -> Step {
         let reply = match verdict {
             RecipientVerdict::Accepted => {
-                envelope.recipients.push(path);
+                envelope.recipients.push(recipient);
                 answers::recipient_accepted()
             }
             RecipientVerdict::UnknownUser => {
@@ -380,6 +482,9 @@ mod tests {
             Input::Line(b"EHLO x"),
             Input::Space(SpaceVerdict::Enough),
             Input::Recipient(RecipientVerdict::Accepted),
+            Input::Sender(SenderVerdict::Own),
+            Input::Login(LoginVerdict::Accepted),
+            Input::Keys(KeysFound::TryLater),
             Input::Data(DataVerdict::Failed),
         ];
         for input in wrong {

@@ -33,6 +33,10 @@ pub mod client {
     pub const DATA_START: Duration = Duration::from_secs(2 * 60);
     pub const DATA_BLOCK: Duration = Duration::from_secs(3 * 60);
     pub const DATA_END: Duration = Duration::from_secs(10 * 60);
+    /// For everything up to the last EHLO, so that a host that answers each step at its last second is left.
+    pub const DIALOGUE: Duration = Duration::from_secs(15 * 60);
+    /// For a whole transaction: 35 MiB at 5 kB/s, as for the receiving side.
+    pub const TRANSACTION: Duration = Duration::from_secs(2 * 60 * 60);
     /// The reply to QUIT changes nothing any more.
     pub const QUIT: Duration = Duration::from_secs(5);
 }

@@ -3,5 +3,6 @@
 
 pub mod certificate;
 pub mod der;
+pub mod handshake;
 pub mod key;
 pub mod reader;

@@ -5,10 +5,13 @@
 use crate::mail::domain::Domain;
 use crate::mail::enhanced::EnhancedStatus;
 use crate::mail::header::HeaderFault;
+use crate::mail::path::ReversePath;
 use crate::proto::smtp::command::Fault;
 use crate::proto::smtp::dot::Faults;
+use crate::proto::smtp::extension::Channel;
 use crate::proto::smtp::extension::Extension;
 use crate::proto::smtp::reply::Reply;
+use crate::proto::smtp::sasl::base64;
 
 fn reply(code: u16, (class, subject, detail): (u8, u16, u16), text: &str) -> Reply {
     Reply::new(code, EnhancedStatus::new(class, subject, detail), text)
@@ -61,6 +64,68 @@ pub fn out_of_order(text: &str) -> Reply {
 
 pub fn auth_not_here() -> Reply {
     reply(503, (5, 5, 1), "no authentication on this port; use the submission port")
+}
+
+/// RFC 4954 section 6; RFC 3207 section 4 has the text.
+pub fn auth_needs_tls() -> Reply {
+    reply(538, (5, 7, 11), "a login needs encryption: must issue a STARTTLS command first")
+}
+
+/// RFC 4954 section 6 (530 5.7.0), RFC 3207 section 4.
+pub fn login_first(channel: Channel) -> Reply {
+    match channel {
+        Channel::Plain => reply(530, (5, 7, 0), "must issue a STARTTLS command first, then AUTH"),
+        Channel::Tls => reply(530, (5, 7, 0), "authentication required: this port takes mail from our own users only"),
+    }
+}
+
+pub fn unknown_mechanism() -> Reply {
+    reply(504, (5, 5, 4), "this mechanism is not offered; EHLO lists those that are")
+}
+
+pub fn bad_auth_arguments() -> Reply {
+    reply(501, (5, 5, 4), "the syntax is AUTH MECHANISM [initial response]")
+}
+
+/// RFC 4954 section 4.
+pub fn not_base64() -> Reply {
+    reply(501, (5, 5, 2), "this is not valid base64")
+}
+
+pub fn malformed_login(why: &str) -> Reply {
+    reply(501, (5, 5, 2), why)
+}
+
+/// RFC 4954 section 4: the client sent `*`.
+pub fn login_cancelled() -> Reply {
+    reply(501, (5, 7, 0), "the login is cancelled")
+}
+
+/// RFC 4954 section 6.
+pub fn login_line_too_long() -> Reply {
+    reply(500, (5, 5, 6), "the line of the login is too long")
+}
+
+pub fn challenge(octets: &[u8]) -> Reply {
+    Reply::bare(334, &base64::encode(octets))
+}
+
+pub fn logged_in() -> Reply {
+    reply(235, (2, 7, 0), "welcome")
+}
+
+/// Promise R14: the same words whatever was wrong.
+pub fn login_refused() -> Reply {
+    reply(535, (5, 7, 8), "name or password is wrong")
+}
+
+pub fn login_later() -> Reply {
+    reply(454, (4, 7, 0), "logins cannot be checked now, try again later")
+}
+
+/// Promise R15.
+pub fn foreign_sender(path: &ReversePath) -> Reply {
+    reply(550, (5, 7, 1), &format!("{path} is not an address of the account that logged in"))
 }
 
 pub fn starttls_ready() -> Reply {

@@ -4,6 +4,7 @@
 //! here, at the one place where each is answered.
 
 use crate::mail::envelope::Envelope;
+use crate::mail::envelope::Recipient;
 use crate::mail::path::ForwardPath;
 use crate::mail::path::ReversePath;
 use crate::proto::smtp::command;
@@ -22,6 +23,7 @@ use super::Offer;
 use super::Phase;
 use super::Protocol;
 use super::Ready;
+use super::Role;
 use super::Session;
 use super::Step;
 use super::answers;
@@ -59,7 +61,7 @@ impl Session {
             Command::Help => self.idle(ready, answers::help()),
             Command::Quit => end(answers::bye()),
             Command::StartTls => self.starttls(ready),
-            Command::Auth => self.wrong(ready, answers::auth_not_here()),
+            Command::Auth(argument) => self.auth(ready, argument),
             Command::NotServed => self.wrong(ready, answers::not_served()),
             // Whatever answer there is, a browser could be made to read it.
             Command::Foreign => (Phase::Closed, Action::Close),
@@ -97,7 +99,7 @@ impl Session {
     fn greet(&mut self, ready: Ready, greeting: Greeting) -> Step {
         let reply = match greeting.protocol {
             Protocol::Smtp => answers::helo(&self.params.hostname),
-            Protocol::Esmtp => answers::ehlo(&self.params.hostname, &self.params.offers().announced(self.channel())),
+            Protocol::Esmtp => answers::ehlo(&self.params.hostname, &self.params.offers().announced(self.channel(), self.binding_offer())),
         };
         // RFC 5321 section 4.1.4: a later EHLO is allowed and ends the transaction like RSET.
         match ready {
@@ -120,6 +122,9 @@ impl Session {
         if mail.charset == Charset::Utf8 && !wanted.smtp_utf8 {
             return self.wrong(Ready::Greeted(greeting), answers::needs_utf8());
         }
+        if self.must_log_in() {
+            return self.wrong(Ready::Greeted(greeting), answers::login_first(self.channel()));
+        }
         let envelope = Envelope {
             reverse_path: mail.path,
             recipients: Vec::new(),
@@ -127,7 +132,13 @@ impl Session {
             body: wanted.body,
             smtp_utf8: wanted.smtp_utf8,
             declared_size: wanted.declared_size,
+            ret: wanted.ret,
+            envid: wanted.envid,
         };
+        if self.params.role == Role::Submission {
+            let path = envelope.reverse_path.clone();
+            return (Phase::CheckingSender(greeting, Box::new(envelope)), Action::CheckSender(path));
+        }
         (Phase::CheckingSpace(greeting, Box::new(envelope)), Action::CheckSpace { declared: wanted.declared_size })
     }
 
@@ -136,18 +147,20 @@ impl Session {
             Ready::Connected | Ready::Greeted(_) => return self.wrong(ready, answers::out_of_order("send MAIL first")),
             Ready::Mail(greeting, envelope) => (greeting, envelope),
         };
-        if let Err(refusal) = parameters::judge_rcpt(&rcpt.parameters) {
-            return self.wrong(Ready::Mail(greeting, envelope), refusal.reply());
-        }
+        let wanted = match parameters::judge_rcpt(&rcpt.parameters, self.terms(greeting.protocol)) {
+            Ok(wanted) => wanted,
+            Err(refusal) => return self.wrong(Ready::Mail(greeting, envelope), refusal.reply()),
+        };
         if rcpt.charset == Charset::Utf8 && !envelope.smtp_utf8 {
             return self.wrong(Ready::Mail(greeting, envelope), answers::needs_utf8());
         }
-        let octets: usize = envelope.recipients.iter().map(ForwardPath::octets).sum();
+        let octets: usize = envelope.recipients.iter().map(Recipient::octets).sum();
         if envelope.recipients.len() >= self.params.max_recipients || octets > MAX_RECIPIENT_OCTETS {
             // No error: how else would a client learn the limit.
             return self.defer(Ready::Mail(greeting, envelope), answers::too_many_recipients());
         }
-        (Phase::CheckingRecipient(greeting, envelope, Box::new(rcpt.path.clone())), Action::CheckRecipient(rcpt.path))
+        let recipient = Recipient { path: rcpt.path, notify: wanted.notify, orcpt: wanted.orcpt };
+        (Phase::CheckingRecipient(greeting, envelope, Box::new(recipient.clone())), Action::CheckRecipient(recipient))
     }
 
     fn data_command(&mut self, ready: Ready) -> Step {
