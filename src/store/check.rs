@@ -30,6 +30,7 @@ use crate::store::mailboxes;
 use crate::store::mailboxes::Mailbox;
 use crate::store::messages;
 use crate::store::messages::Message;
+use crate::store::queue::Queued;
 use crate::store::rows::BlobUse;
 use crate::store::rows::Filing;
 use crate::store::rows::Owner;
@@ -37,6 +38,8 @@ use crate::store::tables::Table;
 use crate::store::txn::Counter;
 use crate::store::txn::Reader;
 use crate::store::txn::read_counter;
+
+mod queue;
 
 /// More would not help anybody to understand the damage.
 const MAX_FINDINGS: usize = 1000;
@@ -64,7 +67,7 @@ pub enum Rule {
     NumbersAreBelowCounter,
     /// a message's blob is there, with its size
     MessageHasBlob,
-    /// `blob_use` counts the messages that refer to it
+    /// `blob_use` counts the messages of mailboxes and queue that refer to it
     BlobCount,
     /// all chunks are there, of the right length
     BlobIsWhole,
@@ -72,6 +75,12 @@ pub enum Rule {
     BlobDigest,
     /// chunks belong to a `blob_use` or a `spool` row, and not to both
     ChunksHaveOneOwner,
+    /// a message of the queue counts its recipients, and no recipient is without message
+    QueueAndRecipientsAgree,
+    /// recipients that are not held stand in `queue_dest`, the earliest of each domain in `queue_due`, and nothing else does
+    QueueIndex,
+    /// the totals equal the rows
+    QueueTotals,
 }
 
 /// A rule that does not hold, and where.
@@ -94,6 +103,7 @@ pub fn everything(r: &Reader<'_>) -> Result<Vec<Finding>, Error> {
     check.accounts()?;
     check.strays()?;
     check.uids()?;
+    check.queue()?;
     check.blob_counts()?;
     check.blob_contents()?;
     check.chunk_owners()?;
@@ -289,6 +299,13 @@ impl Check<'_, '_> {
         let place = |blob: BlobId| blob.0.checked_sub(first).and_then(|at| usize::try_from(at).ok());
         for row in self.r.all(self.r.tables.message)? {
             let Ok(message) = codec::decode::<Message>(row?.1) else { continue };
+            self.pass();
+            if let Some(count) = place(message.blob).and_then(|at| counts.get_mut(at)) {
+                *count += 1;
+            }
+        }
+        for row in self.r.all(self.r.tables.queue)? {
+            let Ok(message) = codec::decode::<Queued>(row?.1) else { continue };
             self.pass();
             if let Some(count) = place(message.blob).and_then(|at| counts.get_mut(at)) {
                 *count += 1;

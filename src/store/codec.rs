@@ -7,12 +7,18 @@ use std::panic::catch_unwind;
 
 use nanoserde::{DeBin, SerBin};
 
+use crate::mail::date::UnixTime;
 use crate::store::errors::Error;
 use crate::store::ids::AccountId;
 use crate::store::ids::BlobId;
+use crate::store::ids::HoldId;
 use crate::store::ids::MailboxId;
 use crate::store::ids::MessageId;
+use crate::store::ids::QueueId;
 use crate::store::ids::Uid;
+
+/// Turned over, negative numbers come before the others.
+const SIGN: u64 = 1 << 63;
 
 /// A value with a version octet in front.
 pub(super) trait Row: SerBin + DeBin {
@@ -83,6 +89,31 @@ pub(super) fn chunk_key(blob: BlobId, number: u32) -> [u8; 12] {
     key
 }
 
+pub(super) fn queue_key(id: QueueId) -> [u8; 8] {
+    id.0.to_be_bytes()
+}
+
+pub(super) fn recipient_key(id: QueueId, n: u32) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&id.0.to_be_bytes());
+    key[8..].copy_from_slice(&n.to_be_bytes());
+    key
+}
+
+pub(super) fn hold_key(id: HoldId) -> [u8; 8] {
+    id.0.to_be_bytes()
+}
+
+/// A time as octets that sort as times do, also before 1970.
+pub(super) fn time_octets(time: UnixTime) -> [u8; 8] {
+    (time.0.cast_unsigned() ^ SIGN).to_be_bytes()
+}
+
+/// The time that stands in a key from `at` on.
+pub(super) fn time_at(key: &[u8], at: usize) -> Result<UnixTime, Error> {
+    Ok(UnixTime((u64_at(key, at)? ^ SIGN).cast_signed()))
+}
+
 /// The eight octets of a key from `at` on.
 pub(super) fn u64_at(key: &[u8], at: usize) -> Result<u64, Error> {
     let octets = key.get(at..at + 8).and_then(|part| part.try_into().ok());
@@ -134,6 +165,9 @@ mod tests {
         assert!(message_key(AccountId(2), MessageId(0)) > message_key(AccountId(1), MessageId(u64::MAX)));
         let key = uid_key(AccountId(3), MailboxId(4), Uid(5));
         assert_eq!((u64_at(&key, 0), u32_at(&key, 8), u32_at(&key, 12)), (Ok(3), Ok(4), Ok(5)));
+        let times = [i64::MIN, -1, 0, 1, i64::MAX].map(UnixTime);
+        assert!(times.is_sorted_by_key(|time| time_octets(*time)));
+        assert_eq!(times.map(|time| time_at(&time_octets(time), 0).unwrap()), times);
         assert!(u64_at(&key, 9).is_err() && u32_at(&chunk_key(BlobId(1), 2), 9).is_err());
     }
 }

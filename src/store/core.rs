@@ -8,6 +8,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ring::rand::SecureRandom;
+use ring::rand::SystemRandom;
+
 use crate::store::chores::Chore;
 use crate::store::disk;
 use crate::store::env::Env;
@@ -36,6 +39,8 @@ pub(super) struct Core {
     pub bells: Bells,
     pub counts: Counts,
     pub dir: PathBuf,
+    /// names this opening of the store among all others, never 0: what was begun in another one is not under way any more
+    pub run: u64,
     next_blob: AtomicU64,
     reads: AtomicU64,
     /// rows changed since the map was last given back
@@ -55,6 +60,7 @@ impl Core {
             bells: Bells::default(),
             counts: Counts::default(),
             dir,
+            run: new_run(),
             next_blob: AtomicU64::new(1),
             reads: AtomicU64::new(0),
             changes: AtomicU64::new(0),
@@ -92,30 +98,22 @@ impl Core {
         BlobId(self.next_blob.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Says why a write failed, with the eyes of the file system: a full disk may call itself EIO.
-    pub fn judge(&self, error: heed::Error) -> Error {
-        let is_io = matches!(error, heed::Error::Io(_));
-        if is_io && disk::space(&self.dir).is_ok_and(|space| space.available < NEARLY_FULL) {
-            return Error::DiskFull;
-        }
-        Error::from(error)
-    }
-
-    /// Says why a commit failed.
-    /// On a full disk LMDB's first error marks the transaction, and what follows only says so: whatever words a change of
-    /// such a batch ends with, the reason is the room.
-    pub fn read_as_full(&self, error: Error) -> Error {
+    /// Says why a write failed, with the eyes of the file system: a full disk may call itself EIO, and after LMDB's first
+    /// error the transaction is marked and what follows only says so. Whatever words a change ends with, on a full disk the
+    /// reason is the room.
+    pub fn judge(&self, error: Error) -> Error {
         let about_writing = matches!(error, Error::Lmdb(_) | Error::NotCommitted(_));
         let full = about_writing && disk::space(&self.dir).is_ok_and(|space| space.available < NEARLY_FULL);
         if full { Error::DiskFull } else { error }
     }
 
+    /// Says why a commit failed.
     pub fn commit_error(&self, error: heed::Error) -> Error {
         let fatal = matches!(error, heed::Error::Mdb(heed::MdbError::Panic));
         if fatal {
             self.counts.must_reopen.store(true, Ordering::Relaxed);
         }
-        match self.judge(error) {
+        match self.judge(error.into()) {
             Error::Lmdb(why) if fatal => Error::NotCommitted(format!("{why}; the program must be started anew")),
             Error::Lmdb(why) => Error::NotCommitted(why),
             other => other,
@@ -129,6 +127,14 @@ impl Core {
     pub fn take_put_off(&self) -> Vec<Chore> {
         std::mem::take(&mut *self.put_off.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// At random, so that no later opening has the same name. Without random numbers the process is the next best thing.
+fn new_run() -> u64 {
+    let mut octets = [0; 8];
+    let filled = SystemRandom::new().fill(&mut octets);
+    let number = if filled.is_ok() { u64::from_be_bytes(octets) } else { u64::from(std::process::id()) };
+    number.max(1)
 }
 
 /// The store's own numbers since it was opened.

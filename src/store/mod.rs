@@ -4,11 +4,11 @@
 //! In go closures: `Store::read` runs one on a consistent view, at once; `Store::write` hands one to the writer thread
 //! (`writer`), which commits many together, and resolves when they are on the disk. Out come plain values and, after each
 //! commit, the ring of a `Watch`. Above, nobody sees a transaction or a table; the nouns are functions:
-//! `accounts mailboxes messages blobs keys meta`, and `Spool` for octets on their way in.
+//! `accounts mailboxes messages blobs keys meta queue holds`, and `Spool` for octets on their way in.
 //! `schema` makes and upgrades the tables, `check` proves the invariants, `stat` and `compact` are for the owner.
 //!
 //! One process owns a directory (`lock`); one that crashed leaves at most rows that `Store::open` clears away (`chores`).
-//! Not done: queue, TLS histories, reports, sessions, words (each comes with the service that needs it), and growing the
+//! Not done: TLS histories, reports, sessions, words (each comes with the service that needs it), and growing the
 //! map on 32-bit systems, which ends at 1 GiB.
 
 use std::path::Path;
@@ -31,14 +31,15 @@ mod core;
 mod disk;
 mod env;
 mod errors;
-mod ids;
+pub mod holds;
+pub mod ids;
 mod jobs;
 pub mod keys;
 mod lock;
 pub mod mailboxes;
 pub mod messages;
 pub mod meta;
-
+pub mod queue;
 pub mod room;
 mod rows;
 mod schema;
@@ -60,9 +61,11 @@ pub use crate::store::errors::Error;
 pub use crate::store::errors::OpenError;
 pub use crate::store::ids::AccountId;
 pub use crate::store::ids::BlobId;
+pub use crate::store::ids::HoldId;
 pub use crate::store::ids::MailboxId;
 pub use crate::store::ids::MessageId;
 pub use crate::store::ids::ModSeq;
+pub use crate::store::ids::QueueId;
 pub use crate::store::ids::Uid;
 pub use crate::store::ids::UidValidity;
 pub use crate::store::lock::create_dir;
@@ -145,7 +148,7 @@ impl Store {
         let (reply, answer) = bounded(1);
         self.handle.core.queue.push(Box::new(Change::new(change, reply)));
         let answer = answer.recv().await.unwrap_or(Err(Error::Closed));
-        answer.map_err(|error| self.handle.core.read_as_full(error))
+        answer.map_err(|error| self.handle.core.judge(error))
     }
 
     /// A bell that rings after each commit that changed the topic.

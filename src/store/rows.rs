@@ -25,7 +25,7 @@ impl Row for Filing {
 /// A row of `blob_use`: who needs a blob, and what it must be.
 #[derive(Clone, Debug, PartialEq, Eq, SerBin, DeBin)]
 pub struct BlobUse {
-    /// rows of `message` that refer to it
+    /// rows of `message` and `queue` that refer to it
     pub count: u32,
     /// octets of all chunks
     pub length: u64,

@@ -9,6 +9,7 @@ use heed::types::Bytes;
 use ring::rand::SecureRandom;
 use ring::rand::SystemRandom;
 
+use crate::store::accounts;
 use crate::store::codec;
 use crate::store::env::Env;
 use crate::store::errors::Error;
@@ -20,7 +21,7 @@ use crate::store::tables::Table;
 use crate::store::tables::Tables;
 
 /// The version this program writes.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 const VERSION: &[u8] = b"schema-version";
 
 /// Rewrites the rows of one version as those of the next.
@@ -34,7 +35,12 @@ pub(super) struct Schema {
 }
 
 /// The schema of this program.
-pub(super) const CURRENT: Schema = Schema { version: SCHEMA_VERSION, steps: &[] };
+pub(super) const CURRENT: Schema = Schema { version: SCHEMA_VERSION, steps: &[from_1_to_2] };
+
+/// The queue came, whose tables are new and empty, and app passwords in the row of an account.
+fn from_1_to_2(txn: &mut RwTxn<'_>, tables: &Tables<'_>) -> Result<(), Error> {
+    accounts::upgrade_1_to_2(txn, tables)
+}
 
 /// Makes or upgrades the tables.
 pub(super) fn prepare(env: &Env, schema: Schema) -> Result<Tables<'static>, OpenError> {
@@ -120,8 +126,8 @@ mod tests {
         Options { map_size: Some(4 << 20) }
     }
 
-    /// Version 2 writes key names in upper case, version 3 forgets empty keys.
-    const LATER: Schema = Schema { version: 3, steps: &[upper, forget] };
+    /// The version after this program's writes key names in upper case, the one after that forgets empty keys.
+    const LATER: Schema = Schema { version: SCHEMA_VERSION + 2, steps: &[from_1_to_2, upper, forget] };
 
     type Copied = (Vec<u8>, Vec<u8>);
 
@@ -150,8 +156,8 @@ mod tests {
         Err(Error::Damaged("this step fails".into()))
     }
 
-    /// A directory as version 1 wrote it.
-    fn version_1(scratch: &Scratch) {
+    /// A directory as this program wrote it.
+    fn of_today(scratch: &Scratch) {
         let store = Store::open(scratch.path(), options()).unwrap();
         block_on(store.write(|w| keys::put(w, "one", b"1").and_then(|()| keys::put(w, "empty", b"")))).unwrap();
         block_on(store.close());
@@ -160,7 +166,7 @@ mod tests {
     #[test]
     fn an_older_directory_is_upgraded_step_by_step() {
         let scratch = Scratch::new();
-        version_1(&scratch);
+        of_today(&scratch);
         let store = Store::open_with(scratch.path(), options(), LATER).unwrap();
         assert_eq!(store.read(keys::list).unwrap(), ["ONE"]);
         block_on(store.close());
@@ -171,11 +177,11 @@ mod tests {
     #[test]
     fn a_later_version_is_refused_and_not_touched() {
         let scratch = Scratch::new();
-        version_1(&scratch);
+        of_today(&scratch);
         drop(Store::open_with(scratch.path(), options(), LATER).unwrap());
         let before = fs::read(scratch.path().join("mail.mdb")).unwrap();
         match Store::open(scratch.path(), options()) {
-            Err(OpenError::Newer { found: 3, known: 1 }) => {}
+            Err(OpenError::Newer { found: 4, known: SCHEMA_VERSION }) => {}
             other => panic!("{:?}", other.map(|_| ())),
         }
         assert!(fs::read(scratch.path().join("mail.mdb")).unwrap() == before);
@@ -184,10 +190,10 @@ mod tests {
     #[test]
     fn a_step_that_fails_leaves_the_old_version_whole() {
         let scratch = Scratch::new();
-        version_1(&scratch);
-        let failing = Schema { version: 3, steps: &[upper, broken] };
+        of_today(&scratch);
+        let failing = Schema { version: SCHEMA_VERSION + 2, steps: &[from_1_to_2, upper, broken] };
         assert!(matches!(Store::open_with(scratch.path(), options(), failing), Err(OpenError::Damaged(_))));
-        let gap = Schema { version: 3, steps: &[upper] };
+        let gap = Schema { version: SCHEMA_VERSION + 2, steps: &[from_1_to_2, upper] };
         assert!(matches!(Store::open_with(scratch.path(), options(), gap), Err(OpenError::Damaged(_))));
         let store = Store::open(scratch.path(), options()).unwrap();
         assert_eq!(store.read(keys::list).unwrap(), ["empty", "one"]);

@@ -82,6 +82,7 @@ pub(super) enum Counter {
     Account,
     Mailbox,
     Message,
+    Hold,
 }
 
 impl Counter {
@@ -90,6 +91,7 @@ impl Counter {
             Counter::Account => b"next-account",
             Counter::Mailbox => b"next-mailbox",
             Counter::Message => b"next-message",
+            Counter::Hold => b"next-hold",
         }
     }
 }
@@ -170,6 +172,11 @@ impl<'p> Writer<'p> {
         Ok(number)
     }
 
+    /// Which opening of the store this is.
+    pub(super) fn run(&self) -> u64 {
+        self.core.run
+    }
+
     pub(super) fn new_blob(&self) -> BlobId {
         self.core.new_blob()
     }
@@ -185,7 +192,7 @@ impl<'p> Writer<'p> {
 
     fn note<T>(&mut self, done: Result<T, heed::Error>) -> Result<T, Error> {
         done.map_err(|error| {
-            let error = self.core.judge(error);
+            let error = self.core.judge(error.into());
             self.broken.get_or_insert_with(|| error.clone());
             error
         })

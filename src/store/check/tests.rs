@@ -6,6 +6,7 @@ use super::*;
 use crate::mail::address::Address;
 use crate::mail::date::UnixTime;
 use crate::mail::digest::Digest;
+use crate::mail::domain::Domain;
 use crate::mail::envelope::RequireTls;
 use crate::mail::path::ReversePath;
 use crate::store::Spool;
@@ -15,12 +16,18 @@ use crate::store::accounts;
 use crate::store::blobs;
 use crate::store::codec::chunk_key;
 use crate::store::codec::mailbox_key;
+use crate::store::codec::queue_key;
+use crate::store::codec::recipient_key;
+use crate::store::ids::QueueId;
 use crate::store::messages::Flags;
 use crate::store::messages::NewMessage;
 use crate::store::messages::Reception;
+use crate::store::queue::index;
+use crate::store::queue::rows;
 use crate::store::rows::Unowned;
 use crate::store::testing::Scratch;
 use crate::store::testing::new_account;
+use crate::store::testing::queue_one;
 
 /// Where the one message of the spoilt store is.
 #[derive(Clone, Copy)]
@@ -105,6 +112,40 @@ fn every_damage_is_found_by_its_rule() {
         let places = with_one_message(&store);
         assert_eq!(store.read(everything).unwrap(), []);
         block_on(store.write(move |w| spoil(w, places))).unwrap();
+        let findings = store.read(everything).unwrap();
+        assert!(findings.iter().any(|finding| finding.rule == rule), "{at} {rule:?}: {findings:?}");
+    }
+}
+
+const QUEUED: QueueId = QueueId(9);
+type SpoilQueue = fn(&mut Writer<'_>) -> Result<(), Error>;
+
+/// Two recipients of one domain, the first with an earlier due.
+const QUEUE_SPOILS: [(SpoilQueue, Rule); 10] = [
+    (|w| w.put_bytes(w.tables.queue_rcpt, &recipient_key(QUEUED, 0), &[1, 2]), Rule::RowIsReadable),
+    (|w| w.delete(w.tables.queue_rcpt, &recipient_key(QUEUED, 0)).map(|_| ()), Rule::QueueAndRecipientsAgree),
+    (|w| w.delete(w.tables.queue, &queue_key(QUEUED)).map(|_| ()), Rule::QueueAndRecipientsAgree),
+    (|w| w.delete(w.tables.queue, &queue_key(QUEUED)).map(|_| ()), Rule::BlobCount),
+    (|w| w.delete(w.tables.queue_dest, &index::dest_key(&domain(), UnixTime(9), (QUEUED, 0))).map(|_| ()), Rule::QueueIndex),
+    (|w| w.put_bytes(w.tables.queue_dest, &index::dest_key(&domain(), UnixTime(9), (QUEUED, 0)), b"f"), Rule::QueueIndex),
+    (|w| w.put_bytes(w.tables.queue_dest, &index::dest_key(&domain(), UnixTime(9), (QUEUED, 7)), b"w"), Rule::QueueIndex),
+    (|w| w.delete(w.tables.queue_due, &index::due_key(UnixTime(9), &domain())).map(|_| ()), Rule::QueueIndex),
+    (|w| w.put_bytes(w.tables.queue_due, &index::due_key(UnixTime(8), &domain()), b""), Rule::QueueIndex),
+    (|w| rows::put_totals(w, rows::Totals::default()), Rule::QueueTotals),
+];
+
+fn domain() -> Domain {
+    Domain::parse("example.net").unwrap()
+}
+
+#[test]
+fn every_damage_of_the_queue_is_found_by_its_rule() {
+    for (at, (spoil, rule)) in QUEUE_SPOILS.into_iter().enumerate() {
+        let scratch = Scratch::new();
+        let store = scratch.open();
+        queue_one(&store, QUEUED.0, &["a@example.net", "b@example.net"]);
+        assert_eq!(store.read(everything).unwrap(), []);
+        block_on(store.write(spoil)).unwrap();
         let findings = store.read(everything).unwrap();
         assert!(findings.iter().any(|finding| finding.rule == rule), "{at} {rule:?}: {findings:?}");
     }
