@@ -206,6 +206,12 @@ impl LineStream {
         std::future::poll_fn(|cx| self.poll_output(cx)).await
     }
 
+    /// Drops what waits to be written, so that a peer that takes no more can still be heard; nothing may be written then.
+    pub fn forget_output(&mut self) {
+        self.output = Vec::new();
+        self.written = 0;
+    }
+
     /// The stream below, for STARTTLS. By value, so that no plaintext reader can live on beside TLS, and only when no
     /// byte waits: what was sent before the handshake must not be taken for something said within it.
     pub fn into_stream(self) -> Result<Stream, PlaintextWaits> {

@@ -6,15 +6,19 @@
 pub mod breathe;
 pub mod budget;
 pub mod clock;
+pub mod connect;
+pub mod datagram;
 pub mod deadline;
 pub mod lines;
 pub mod listen;
 pub mod local;
 pub mod offload;
+pub mod resolver;
 pub mod slots;
 pub mod stream;
 pub mod tasks;
 pub mod tls;
+pub mod tls_client;
 
 use std::future::Future;
 

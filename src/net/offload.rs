@@ -1,6 +1,7 @@
 //! One thread beside the event loop for long computations that cannot be cut in slices: argon2, RSA (later). Logins first.
 //!
 //! One job at a time: argon2 takes 8 MiB for each, and a small board has that once. A panic in a job is its error.
+//! What takes minutes (`store check`) would keep logins waiting: it gets a thread of its own for as long (`run_alone`).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,6 +14,8 @@ use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use smol::channel;
 
@@ -33,6 +36,10 @@ pub enum OffloadError {
     Full,
     Panicked,
     Stopped,
+    /// the one job of `run_alone` is not finished
+    Busy,
+    /// the system gives no thread
+    NoThread,
 }
 
 impl fmt::Display for OffloadError {
@@ -41,6 +48,8 @@ impl fmt::Display for OffloadError {
             OffloadError::Full => "too many computations wait",
             OffloadError::Panicked => "the computation failed inside",
             OffloadError::Stopped => "the computing thread has ended",
+            OffloadError::Busy => "the same kind of work is under way for somebody else",
+            OffloadError::NoThread => "the system gives no thread for it",
         })
     }
 }
@@ -67,6 +76,8 @@ enum State {
 struct Shared {
     queue: Mutex<Queue>,
     changed: Condvar,
+    /// a long job runs on its own thread
+    alone: AtomicBool,
 }
 
 /// The thread. Clones share it; it ends, after the job at hand, with the last of them.
@@ -74,6 +85,15 @@ struct Shared {
 pub struct Offload(Rc<Owner>);
 
 struct Owner(Arc<Shared>);
+
+/// Held by the one long job.
+struct Alone(Arc<Shared>);
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.0.alone.store(false, Ordering::Release);
+    }
+}
 
 impl Offload {
     /// Starts the thread; after the sandbox.
@@ -99,6 +119,27 @@ impl Offload {
             }
         };
         self.0.0.push(priority, Box::new(job))?;
+        receiver.recv().await.unwrap_or(Err(OffloadError::Stopped))
+    }
+
+    /// Runs a job of minutes on a thread of its own, one at a time. It goes on to its end if this future is dropped.
+    pub async fn run_alone<T, F>(&self, job: F) -> Result<T, OffloadError>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let shared = Arc::clone(&self.0.0);
+        if shared.alone.swap(true, Ordering::Acquire) {
+            return Err(OffloadError::Busy);
+        }
+        let held = Alone(shared);
+        let (sender, receiver) = channel::bounded(1);
+        let work = move || {
+            let outcome = catch_unwind(AssertUnwindSafe(job)).map_err(|_| OffloadError::Panicked);
+            drop(held);
+            let _ = sender.try_send(outcome);
+        };
+        std::thread::Builder::new().name("alone".to_owned()).spawn(work).map_err(|_| OffloadError::NoThread)?;
         receiver.recv().await.unwrap_or(Err(OffloadError::Stopped))
     }
 }
@@ -191,6 +232,24 @@ mod tests {
             assert_eq!(offload.run(Priority::Login, || 7).await, Ok(7));
         });
         assert_eq!(*order.lock().unwrap(), "login other ");
+    }
+
+    #[test]
+    fn a_long_job_alone_keeps_nobody_waiting() {
+        let offload = Offload::start().unwrap();
+        let executor = LocalExecutor::new();
+        let (release, gate) = mpsc::channel::<()>();
+        crate::net::run(&executor, async {
+            let long = offload.clone();
+            let long = executor.spawn(async move { long.run_alone(move || gate.recv().is_ok()).await });
+            smol::future::yield_now().await;
+            assert_eq!(offload.run(Priority::Other, || 7).await, Ok(7));
+            assert_eq!(offload.run_alone(|| ()).await, Err(OffloadError::Busy));
+            release.send(()).unwrap();
+            assert_eq!(long.await, Ok(true));
+            assert_eq!(offload.run_alone(|| panic!("test of a panic")).await, Err::<(), _>(OffloadError::Panicked));
+            assert_eq!(offload.run_alone(|| 8).await, Ok(8));
+        });
     }
 
     #[test]

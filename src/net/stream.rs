@@ -17,6 +17,7 @@ use std::task::Poll;
 use std::task::Waker;
 
 use async_io::Async;
+use futures_rustls::client;
 use futures_rustls::server::TlsStream;
 use smol::io::AsyncRead;
 use smol::io::AsyncWrite;
@@ -30,6 +31,8 @@ pub enum Stream {
     Unix(Async<UnixStream>),
     /// The server's side of TLS; boxed, because a rustls connection is over 1 KiB and most streams are none.
     Tls(Box<TlsStream<Stream>>),
+    /// The client's side.
+    TlsClient(Box<client::TlsStream<Stream>>),
     Memory(MemoryEnd),
 }
 
@@ -56,7 +59,7 @@ impl Stream {
     pub fn peer_uid(&self) -> Option<u32> {
         match self {
             Stream::Unix(socket) => rustix::net::sockopt::socket_peercred(socket.get_ref()).ok().map(|peer| peer.uid.as_raw()),
-            Stream::Plain(_) | Stream::Tls(_) | Stream::Memory(_) => None,
+            Stream::Plain(_) | Stream::Tls(_) | Stream::TlsClient(_) | Stream::Memory(_) => None,
         }
     }
 
@@ -74,6 +77,7 @@ impl Stream {
         match self {
             Stream::Plain(socket) => Some(socket.get_ref()),
             Stream::Tls(tls) => tls.get_ref().0.tcp(),
+            Stream::TlsClient(tls) => tls.get_ref().0.tcp(),
             Stream::Unix(_) | Stream::Memory(_) => None,
         }
     }
@@ -85,6 +89,7 @@ impl AsyncRead for Stream {
             Stream::Plain(socket) => Pin::new(socket).poll_read(cx, out),
             Stream::Unix(socket) => Pin::new(socket).poll_read(cx, out),
             Stream::Tls(tls) => Pin::new(tls).poll_read(cx, out),
+            Stream::TlsClient(tls) => Pin::new(tls).poll_read(cx, out),
             Stream::Memory(end) => end.incoming.borrow_mut().poll_read(cx, out),
         }
     }
@@ -96,6 +101,7 @@ impl AsyncWrite for Stream {
             Stream::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
             Stream::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
             Stream::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
+            Stream::TlsClient(tls) => Pin::new(tls).poll_write(cx, bytes),
             Stream::Memory(end) => end.outgoing.borrow_mut().poll_write(cx, bytes),
         }
     }
@@ -105,6 +111,7 @@ impl AsyncWrite for Stream {
             Stream::Plain(socket) => Pin::new(socket).poll_flush(cx),
             Stream::Unix(socket) => Pin::new(socket).poll_flush(cx),
             Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Stream::TlsClient(tls) => Pin::new(tls).poll_flush(cx),
             Stream::Memory(_) => Poll::Ready(Ok(())),
         }
     }
@@ -115,6 +122,7 @@ impl AsyncWrite for Stream {
             Stream::Plain(socket) => Poll::Ready(socket.get_ref().shutdown(Shutdown::Write)),
             Stream::Unix(socket) => Poll::Ready(socket.get_ref().shutdown(Shutdown::Write)),
             Stream::Tls(tls) => Pin::new(tls).poll_close(cx),
+            Stream::TlsClient(tls) => Pin::new(tls).poll_close(cx),
             Stream::Memory(end) => {
                 end.outgoing.borrow_mut().close();
                 Poll::Ready(Ok(()))

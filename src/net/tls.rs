@@ -170,6 +170,8 @@ pub struct Handshake {
     pub cipher: String,
     /// The name the client asked for.
     pub sni: Option<String>,
+    /// `tls-exporter` (RFC 9266): what a login can be bound to.
+    pub exporter: Option<[u8; 32]>,
 }
 
 /// Why there is no TLS.
@@ -211,6 +213,8 @@ pub async fn accept(stream: Stream, config: &Arc<ServerConfig>, patience: Durati
         version: session.protocol_version().map_or_else(String::new, version_name),
         cipher: session.negotiated_cipher_suite().map_or_else(String::new, |suite| cipher_name(suite.suite())),
         sni: session.server_name().map(str::to_owned),
+        // RFC 9266 section 2: the context is the empty string. TLS 1.2 has the extended master secret (`require_ems`).
+        exporter: session.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(&[])).ok(),
     };
     Ok((Stream::Tls(Box::new(tls)), handshake))
 }
@@ -227,12 +231,12 @@ fn judge(error: &io::Error) -> TlsError {
     }
 }
 
-fn version_name(version: rustls::ProtocolVersion) -> String {
+pub(super) fn version_name(version: rustls::ProtocolVersion) -> String {
     version.as_str().unwrap_or_default().replace('_', ".")
 }
 
 /// The IANA name. rustls calls the suites of TLS 1.3 `TLS13_…`, the registry `TLS_…`.
-fn cipher_name(suite: rustls::CipherSuite) -> String {
+pub(super) fn cipher_name(suite: rustls::CipherSuite) -> String {
     suite.as_str().unwrap_or_default().replacen("TLS13_", "TLS_", 1)
 }
 

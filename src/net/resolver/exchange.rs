@@ -1,0 +1,130 @@
+//! One query to one upstream, by UDP and, if need be, TCP (RFC 1035 section 4.2, 7766).
+//!
+//! Each query has a socket, hence a port, of its own, connected so that the kernel drops what other peers send. What is
+//! not the answer to the query is ignored, as long as the patience lasts. What is truncated, or cannot be read, is asked
+//! again by TCP; so is an answer whose letters have another case.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+use std::net::TcpStream;
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use async_io::Async;
+use smol::io::AsyncReadExt;
+use smol::io::AsyncWriteExt;
+
+use crate::net::deadline::within;
+use crate::proto::dns::question::Query;
+use crate::proto::dns::question::Relation;
+use crate::proto::dns::reader::Message;
+
+/// Larger than what we ask for by UDP; what fills it is truncated.
+const DATAGRAM: usize = 4096;
+/// Datagrams that are no answer, before TCP is tried: somebody is guessing.
+const MAX_FOREIGN: usize = 64;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum ExchangeFault {
+    Silent,
+    Network(io::Error),
+    Unreadable(String),
+}
+
+/// An answer to the query.
+pub struct Reply {
+    pub octets: Vec<u8>,
+    pub letters: Echo,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Echo {
+    AsSent,
+    Folded,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Udp,
+    Tcp,
+}
+
+/// What UDP brought.
+pub enum ByUdp {
+    Reply(Reply),
+    /// Only TCP can tell. Whether letters came back folded.
+    AskTcp(Echo),
+}
+
+impl From<io::Error> for ExchangeFault {
+    fn from(error: io::Error) -> ExchangeFault {
+        ExchangeFault::Network(error)
+    }
+}
+
+/// Asks by UDP.
+pub async fn by_udp(upstream: SocketAddr, query: &Query, patience: Duration) -> Result<ByUdp, ExchangeFault> {
+    within(patience, udp(upstream, query)).await.map_err(|_| ExchangeFault::Silent)?
+}
+
+async fn udp(upstream: SocketAddr, query: &Query) -> Result<ByUdp, ExchangeFault> {
+    let any = match upstream {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let socket = Async::<UdpSocket>::bind(any)?;
+    socket.get_ref().connect(upstream)?;
+    socket.send(query.octets()).await?;
+    let mut buffer = vec![0; DATAGRAM];
+    for _ in 0..MAX_FOREIGN {
+        let length = socket.recv(&mut buffer).await?;
+        let octets = &buffer[..length];
+        let Ok(message) = Message::read(octets) else {
+            if query.has_id_of(octets) {
+                return Ok(ByUdp::AskTcp(Echo::AsSent));
+            }
+            continue;
+        };
+        match query.judge(&message) {
+            Relation::Foreign => {}
+            Relation::OtherCase => return Ok(ByUdp::AskTcp(Echo::Folded)),
+            Relation::Answer if message.is_truncated() || message.fault().is_some() => return Ok(ByUdp::AskTcp(Echo::AsSent)),
+            Relation::Answer => return Ok(ByUdp::Reply(Reply { octets: octets.to_vec(), letters: Echo::AsSent })),
+        }
+    }
+    Ok(ByUdp::AskTcp(Echo::AsSent))
+}
+
+/// Asks by TCP. Folded letters are fine here: nobody guesses his way into a connection.
+pub async fn by_tcp(upstream: SocketAddr, query: &Query, patience: Duration) -> Result<Reply, ExchangeFault> {
+    let octets = within(patience, tcp(upstream, query)).await.map_err(|_| ExchangeFault::Silent)??;
+    let message = Message::read(&octets).map_err(|fault| ExchangeFault::Unreadable(format!("its answer cannot be read: {fault}")))?;
+    let letters = match query.judge(&message) {
+        Relation::Answer => Echo::AsSent,
+        Relation::OtherCase => Echo::Folded,
+        Relation::Foreign => return Err(ExchangeFault::Unreadable("it answers another question by TCP".to_owned())),
+    };
+    if let Some(fault) = message.fault() {
+        return Err(ExchangeFault::Unreadable(format!("its answer cannot be read: {fault}")));
+    }
+    if message.is_truncated() {
+        return Err(ExchangeFault::Unreadable("its answer is truncated by TCP too".to_owned()));
+    }
+    drop(message);
+    Ok(Reply { octets, letters })
+}
+
+async fn tcp(upstream: SocketAddr, query: &Query) -> io::Result<Vec<u8>> {
+    let mut stream = Async::<TcpStream>::connect(upstream).await?;
+    // In one segment with its length (RFC 7766 section 8).
+    let length = u16::try_from(query.octets().len()).expect("a query has a name of 255 octets at most");
+    stream.write_all(&[&length.to_be_bytes()[..], query.octets()].concat()).await?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).await?;
+    let mut octets = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut octets).await?;
+    Ok(octets)
+}

@@ -1,0 +1,298 @@
+//! The upstreams of a resolver: which there are, how they have behaved, whom to ask next.
+//!
+//! The list is configured, or that of /etc/resolv.conf, which is read again when it has changed. Who answers fast is
+//! asked first; who fails is left alone for a while, and asked all the same when nobody better is there.
+
+use std::collections::HashSet;
+use std::fs;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::net::SocketAddrV6;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use ring::rand::SecureRandom;
+use ring::rand::SystemRandom;
+
+use crate::proto::dns::question::Letters;
+use crate::proto::dns::resolv_conf;
+use crate::proto::dns::resolv_conf::Nameserver;
+
+const DNS_PORT: u16 = 53;
+const SYSTEM_FILE: &str = "/etc/resolv.conf";
+/// The first wait for an answer is three smoothed round trips within these bounds (`resolver.md`).
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(400), Duration::from_millis(1500));
+/// Of who has not been asked yet.
+const FIRST_ROUND_TRIP: Duration = Duration::from_millis(130);
+/// Failures in a row that make an upstream dead until it is tried again.
+const DEAD_AFTER: u32 = 2;
+/// Longest time that a dead one is left alone.
+const MAX_REST: Duration = Duration::from_secs(60);
+/// How long it is remembered that an upstream does not understand EDNS.
+const PLAIN_FOR: Duration = Duration::from_secs(3600);
+/// An answer as fresh as this shows that an upstream reaches the DNS.
+const LATELY: Duration = Duration::from_secs(600);
+
+/// Whom to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstreams {
+    /// those of /etc/resolv.conf
+    System,
+    /// those of a file of the same form
+    File(PathBuf),
+    Listed(Vec<SocketAddr>),
+}
+
+/// One upstream and what is known about it.
+#[derive(Clone)]
+pub struct Upstream {
+    pub address: SocketAddr,
+    round_trip: Duration,
+    /// in a row
+    failures: u32,
+    rest_until: Option<Instant>,
+    last_useful: Option<Instant>,
+    complaint: String,
+    pub letters: Letters,
+    plain_until: Option<Instant>,
+    /// ours, 8 octets, and behind them the server's
+    pub cookie: Vec<u8>,
+}
+
+impl Upstream {
+    fn new(address: SocketAddr) -> Upstream {
+        let mut cookie = vec![0; 8];
+        // Without chance the cookie proves nothing, and harms nothing.
+        let _ = SystemRandom::new().fill(&mut cookie);
+        Upstream {
+            address,
+            round_trip: FIRST_ROUND_TRIP,
+            failures: 0,
+            rest_until: None,
+            last_useful: None,
+            complaint: String::new(),
+            letters: Letters::Random,
+            plain_until: None,
+            cookie,
+        }
+    }
+
+    pub fn patience(&self) -> Duration {
+        (self.round_trip * 3).clamp(PATIENCE.0, PATIENCE.1)
+    }
+
+    pub fn is_plain(&self, now: Instant) -> bool {
+        self.plain_until.is_some_and(|until| now < until)
+    }
+
+    pub fn set_plain(&mut self, now: Instant) {
+        self.plain_until = Some(now + PLAIN_FOR);
+    }
+
+    pub fn keep_cookie(&mut self, cookie: &[u8]) {
+        if cookie.len() >= 16 && cookie[..8] == self.cookie[..8] {
+            self.cookie = cookie.to_vec();
+        }
+    }
+
+    /// It answered, in this time.
+    pub fn note_answer(&mut self, took: Duration) {
+        self.round_trip = (self.round_trip * 7 + took) / 8;
+        self.failures = 0;
+        self.rest_until = None;
+    }
+
+    /// Its answer told something about the DNS.
+    pub fn note_useful(&mut self, now: Instant) {
+        self.last_useful = Some(now);
+        self.complaint.clear();
+    }
+
+    /// It did not answer, or not in a way that is of use.
+    pub fn note_failure(&mut self, complaint: String, now: Instant) {
+        self.failures = self.failures.saturating_add(1);
+        self.round_trip = (self.round_trip * 2).min(PATIENCE.1);
+        self.complaint = complaint;
+        if self.failures >= DEAD_AFTER {
+            let rest = Duration::from_secs(1 << self.failures.min(6)).min(MAX_REST);
+            self.rest_until = Some(now + rest);
+        }
+    }
+
+    fn is_dead(&self) -> bool {
+        self.failures >= DEAD_AFTER
+    }
+
+    fn is_resting(&self, now: Instant) -> bool {
+        self.rest_until.is_some_and(|until| now < until)
+    }
+}
+
+/// All upstreams.
+pub struct Pool {
+    from: Upstreams,
+    stamp: Option<SystemTime>,
+    list: Vec<Upstream>,
+}
+
+/// Whether the list is another one than before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    Yes,
+    No,
+}
+
+impl Pool {
+    pub fn new(from: Upstreams) -> Pool {
+        let mut pool = Pool { from, stamp: None, list: Vec::new() };
+        pool.refresh();
+        pool
+    }
+
+    pub fn replace(&mut self, from: Upstreams) {
+        self.from = from;
+        self.stamp = None;
+        self.refresh();
+    }
+
+    /// Looks whether the file has changed; costs one system call.
+    pub fn refresh(&mut self) -> Changed {
+        let path = match &self.from {
+            Upstreams::System => PathBuf::from(SYSTEM_FILE),
+            Upstreams::File(path) => path.clone(),
+            Upstreams::Listed(addresses) => {
+                let addresses = addresses.clone();
+                return self.take(addresses);
+            }
+        };
+        let stamp = fs::metadata(&path).and_then(|about| about.modified()).ok();
+        if stamp.is_some() && stamp == self.stamp {
+            return Changed::No;
+        }
+        self.stamp = stamp;
+        let text = fs::read(&path).unwrap_or_default();
+        let servers = resolv_conf::nameservers(&String::from_utf8_lossy(&text));
+        self.take(servers.iter().filter_map(socket_address).collect())
+    }
+
+    /// What is known about those that stay, stays.
+    fn take(&mut self, mut addresses: Vec<SocketAddr>) -> Changed {
+        let mut seen = HashSet::new();
+        addresses.retain(|address| seen.insert(*address));
+        if self.list.iter().map(|upstream| upstream.address).eq(addresses.iter().copied()) {
+            return Changed::No;
+        }
+        let before = std::mem::take(&mut self.list);
+        for address in addresses {
+            let known = before.iter().find(|upstream| upstream.address == address).cloned();
+            self.list.push(known.unwrap_or_else(|| Upstream::new(address)));
+        }
+        Changed::Yes
+    }
+
+    /// Everybody, in the order to ask: those that answer, fastest first, then those that do not.
+    pub fn order(&self, now: Instant) -> Vec<SocketAddr> {
+        let mut list: Vec<&Upstream> = self.list.iter().collect();
+        list.sort_by_key(|upstream| (upstream.is_resting(now), upstream.round_trip));
+        list.iter().map(|upstream| upstream.address).collect()
+    }
+
+    /// `None`: the list has changed meanwhile.
+    pub fn get(&mut self, address: SocketAddr) -> Option<&mut Upstream> {
+        self.list.iter_mut().find(|upstream| upstream.address == address)
+    }
+
+    pub fn was_useful_lately(&self, now: Instant) -> bool {
+        self.list.iter().any(|upstream| upstream.last_useful.is_some_and(|at| now < at + LATELY))
+    }
+
+    /// What a person should know, if nobody can be asked.
+    pub fn problem(&self) -> Option<String> {
+        if self.list.is_empty() {
+            return Some(match &self.from {
+                Upstreams::Listed(_) => "no DNS resolver is configured (dns.upstream is empty)".to_owned(),
+                Upstreams::System => {
+                    format!("no DNS resolver is known: {SYSTEM_FILE} has no usable nameserver line, and dns.upstream is not set")
+                }
+                Upstreams::File(path) => format!("no DNS resolver is known: {} has no usable nameserver line", path.display()),
+            });
+        }
+        if !self.list.iter().all(Upstream::is_dead) {
+            return None;
+        }
+        let complaints: Vec<String> =
+            self.list.iter().map(|upstream| format!("{} {}", shown(upstream.address), upstream.complaint)).collect();
+        Some(format!("no DNS resolver answers: {}", complaints.join("; ")))
+    }
+}
+
+/// The address, with its port only where that is not the usual one.
+pub fn shown(address: SocketAddr) -> String {
+    if address.port() == DNS_PORT { address.ip().to_string() } else { address.to_string() }
+}
+
+fn socket_address(server: &Nameserver) -> Option<SocketAddr> {
+    match (server.address, &server.scope) {
+        (IpAddr::V6(address), Some(scope)) => {
+            let index = scope.parse().ok().or_else(|| interface_index(scope))?;
+            Some(SocketAddrV6::new(address, DNS_PORT, 0, index).into())
+        }
+        (address, _) => Some(SocketAddr::new(address, DNS_PORT)),
+    }
+}
+
+fn interface_index(name: &str) -> Option<u32> {
+    let socket = std::net::UdpSocket::bind((std::net::Ipv6Addr::UNSPECIFIED, 0)).ok()?;
+    rustix::net::netdevice::name_to_index(&socket, name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(n: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, n], DNS_PORT))
+    }
+
+    #[test]
+    fn the_fast_come_first_and_the_dead_last_until_their_rest_is_over() {
+        let now = Instant::now();
+        let mut pool = Pool::new(Upstreams::Listed(vec![address(1), address(2), address(2)]));
+        assert_eq!(pool.order(now), [address(1), address(2)]);
+        pool.get(address(2)).unwrap().note_answer(Duration::from_millis(5));
+        assert_eq!(pool.order(now), [address(2), address(1)]);
+        for _ in 0..2 {
+            pool.get(address(2)).unwrap().note_failure("is silent".into(), now);
+        }
+        assert_eq!(pool.order(now), [address(1), address(2)]);
+        assert_eq!(pool.problem(), None);
+        for _ in 0..50 {
+            pool.get(address(1)).unwrap().note_failure("refuses".into(), now);
+        }
+        assert_eq!(pool.problem().unwrap(), "no DNS resolver answers: 192.0.2.1 refuses; 192.0.2.2 is silent");
+        assert!(!pool.list[0].is_resting(now + MAX_REST));
+        assert_eq!(pool.list[0].patience(), PATIENCE.1);
+        pool.get(address(1)).unwrap().note_answer(Duration::ZERO);
+        assert_eq!(pool.problem(), None);
+    }
+
+    #[test]
+    fn the_file_is_read_again_when_it_has_changed() {
+        let path = std::env::temp_dir().join(format!("pipit-resolv-{}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        let mut pool = Pool::new(Upstreams::File(path.clone()));
+        assert!(pool.problem().unwrap().contains("no usable nameserver line"));
+        fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
+        assert_eq!((pool.refresh(), pool.refresh()), (Changed::Yes, Changed::No));
+        pool.get(address(1)).unwrap().letters = Letters::Small;
+        fs::write(&path, "nameserver 192.0.2.2\nnameserver 192.0.2.1\n").unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(SystemTime::now() + Duration::from_secs(9)).unwrap();
+        assert_eq!(pool.refresh(), Changed::Yes);
+        assert_eq!(pool.get(address(1)).unwrap().letters, Letters::Small);
+        assert_eq!(pool.get(address(2)).unwrap().letters, Letters::Random);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(pool.refresh(), Changed::Yes);
+    }
+}
