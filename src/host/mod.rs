@@ -3,6 +3,7 @@
 //! Start order (`tests/host_sandbox.rs` plays it): listeners bound → `notify` → `privileges::drop_to` →
 //! `sandbox::landlock` → `sandbox::seccomp` → threads, `signals`.
 
+pub mod addresses;
 pub mod files;
 pub mod memory;
 pub mod notify;
@@ -10,3 +11,4 @@ pub mod privileges;
 pub mod sandbox;
 pub mod signals;
 pub mod syscalls;
+pub mod users;
