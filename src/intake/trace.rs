@@ -6,9 +6,8 @@
 use ring::rand::SecureRandom;
 
 use crate::mail::date::UnixTime;
+use crate::store::ids::TRACE_LETTERS;
 
-/// Digits and lower-case letters without those that are mistaken for others when read aloud.
-const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const TIME_LETTERS: u32 = 7;
 const RANDOM_LETTERS: usize = 6;
 
@@ -19,12 +18,13 @@ pub fn new_trace_id(now: UnixTime, random: &dyn SecureRandom) -> Result<String, 
     let seconds = now.0.unsigned_abs();
     let time = (0..TIME_LETTERS).rev().map(|at| (seconds >> (5 * at)) & 31);
     let tail = noise.iter().map(|byte| u64::from(byte & 31));
-    Ok(time.chain(tail).map(|digit| LETTERS[usize::try_from(digit).unwrap_or(0)] as char).collect())
+    Ok(time.chain(tail).map(|digit| TRACE_LETTERS[usize::try_from(digit).unwrap_or(0)] as char).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::QueueId;
 
     #[test]
     fn ids_sort_by_time_and_differ_within_a_second() {
@@ -35,5 +35,6 @@ mod tests {
         assert_eq!(early.len(), 13);
         assert!(early < late, "{early} {late}");
         assert_ne!(late, other);
+        assert_eq!(QueueId::parse(&late).unwrap().to_string(), late);
     }
 }
