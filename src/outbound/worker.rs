@@ -1,0 +1,238 @@
+//! Carries the messages of a visit over one connection after the other (delivery.md section 2 points 8 and 9, section 6).
+//!
+//! A message goes to the best host that has not failed; recipients of whom that host said nothing go on to the next. What a
+//! peer has taken is stored before anything else is sent (R4). A connection carries many messages, but neither forever
+//! nor past a failure. Not done here: who waits (`visit`), what an outcome means for the queue (`settle`).
+
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::mail::enhanced::EnhancedStatus;
+use crate::outbound::candidates::Stack;
+use crate::outbound::converse;
+use crate::outbound::converse::Connection;
+use crate::outbound::converse::HostFailure;
+use crate::outbound::converse::Outcome;
+use crate::outbound::converse::Outgoing;
+use crate::outbound::converse::Transaction;
+use crate::outbound::converse::Why;
+use crate::outbound::settle::Attempted;
+use crate::outbound::settle::Fate;
+use crate::outbound::settle::Notices;
+use crate::outbound::settle::Place;
+use crate::outbound::source::StoredMessage;
+use crate::outbound::visit::Visit;
+use crate::proto::dns::lookup::Lookup;
+use crate::proto::smtp::client::words::Stage;
+use crate::store::QueueId;
+use crate::store::queue::Claimed;
+use crate::store::queue::Queued;
+use crate::store::queue::QueuedRecipient;
+
+/// Messages of one connection: a server that keeps something a message would grow.
+const MOST_MESSAGES: u32 = 100;
+/// … and its age, so that changes in the DNS are heeded.
+const OLDEST: Duration = Duration::from_secs(300);
+
+type Recipients = Vec<(u32, QueuedRecipient)>;
+
+/// One connection at a time.
+pub struct Worker<'v, 's, L: Lookup> {
+    visit: &'v Visit<'s, L>,
+    line: Option<Line>,
+}
+
+/// An open connection.
+struct Line {
+    /// the candidate
+    at: usize,
+    connection: Connection,
+    place: Place,
+    carried: u32,
+    opened: Instant,
+}
+
+/// What one transaction left undecided.
+#[derive(Default)]
+struct Left {
+    /// go into the next transaction at once
+    again: Recipients,
+    /// go to the next host
+    onward: Recipients,
+    /// why the host did not take those that go on
+    why: Option<Why>,
+}
+
+impl<'v, 's, L: Lookup> Worker<'v, 's, L> {
+    pub fn new(visit: &'v Visit<'s, L>) -> Self {
+        Worker { visit, line: None }
+    }
+
+    /// Until no mail is left, or no host.
+    pub async fn work(mut self) {
+        while let Some(claim) = self.visit.next().await {
+            self.deliver(claim).await;
+            if self.visit.candidates.borrow().next(0).is_none() {
+                break;
+            }
+        }
+        if let Some(line) = self.line.take() {
+            line.connection.quit().await;
+        }
+    }
+
+    /// Makes sure of a connection to the best host at or behind the candidate `from`. `false`: there is none.
+    pub async fn reach(&mut self, from: usize) -> bool {
+        let visit = self.visit;
+        let now = visit.service.clock.instant();
+        let best = visit.candidates.borrow().next(from);
+        if let Some(line) = self.line.take() {
+            let fresh = line.carried < MOST_MESSAGES && now.duration_since(line.opened) < OLDEST;
+            if Some(line.at) == best && fresh && line.connection.is_usable() {
+                self.line = Some(line);
+                return true;
+            }
+            line.connection.quit().await;
+        }
+        loop {
+            let found = {
+                let candidates = visit.candidates.borrow();
+                candidates.next(from).and_then(|at| Some((at, candidates.get(at)?.target.clone())))
+            };
+            let Some((at, target)) = found else { return false };
+            match converse::connect(&target, &visit.caller, &visit.service.metrics).await {
+                Ok(connection) => {
+                    let notices = if connection.offers().dsn { Notices::PassedOn } else { Notices::Ours };
+                    let (host, address) = (target.host.to_string(), target.address.ip().to_string());
+                    let place = Place { host, address, tls: connection.tls().cloned(), notices };
+                    self.line = Some(Line { at, connection, place, carried: 0, opened: now });
+                    return true;
+                }
+                Err(failure) => {
+                    log::info!("{}[{}]: {failure}", target.host, target.address.ip());
+                    visit.candidates.borrow_mut().fail(at, failure);
+                }
+            }
+        }
+    }
+
+    /// One message to its recipients, over as many hosts and transactions as it takes.
+    async fn deliver(&mut self, claim: Claimed) {
+        let Claimed { id, message, recipients } = claim;
+        recipients.iter().for_each(|(n, _)| self.visit.ledger.transmitting(id, *n));
+        let mut open = recipients;
+        let mut onward = Recipients::new();
+        let mut reasons: Vec<(Why, Place)> = Vec::new();
+        let (mut from, mut next_from) = (0, 0);
+        loop {
+            if open.is_empty() {
+                if onward.is_empty() {
+                    return;
+                }
+                (open, from) = (std::mem::take(&mut onward), next_from);
+            }
+            if !self.reach(from).await {
+                open.append(&mut onward);
+                return self.give_up(id, &message, open, reasons).await;
+            }
+            let Some(line) = &self.line else { return };
+            let (at, reused, place) = (line.at, line.carried > 0, line.place.clone());
+            let count = open.len();
+            let mut left = self.transact(id, &message, open).await;
+            let usable = self.line.as_ref().is_some_and(|line| line.connection.is_usable());
+            if left.again.len() == count {
+                // The client promises progress; without it this would go on for ever.
+                let why = Why { status: EnhancedStatus::new(4, 5, 3), reply: None, text: "the server takes no recipient".to_owned() };
+                let recipients = left.again.drain(..).map(|(n, recipient)| (n, recipient, Fate::Deferred(why.clone()))).collect();
+                self.visit
+                    .settle(Attempted { id, message: &message, place: Some(&place), schedule: self.visit.schedule, recipients })
+                    .await;
+            }
+            open = left.again;
+            if left.onward.is_empty() {
+                continue;
+            }
+            // The peer had closed while nothing was sent: the same host deserves a fresh connection.
+            next_from = if reused && !usable && left.onward.len() == count { at } else { at + 1 };
+            onward.append(&mut left.onward);
+            if let Some(why) = left.why {
+                if !usable && next_from > at {
+                    self.visit.candidates.borrow_mut().fail(at, failed_session(&why));
+                }
+                if next_from > at {
+                    reasons.push((why, place));
+                }
+            }
+        }
+    }
+
+    /// One transaction; what it decided is stored when this returns.
+    async fn transact(&mut self, id: QueueId, message: &Queued, open: Recipients) -> Left {
+        let visit = self.visit;
+        let Some(line) = &mut self.line else { return Left { again: open, ..Left::default() } };
+        let outgoing = |(_, recipient): &(u32, QueuedRecipient)| Outgoing {
+            address: recipient.address.clone(),
+            notify: recipient.notify,
+            orcpt: recipient.orcpt.clone(),
+        };
+        let transaction = Transaction {
+            reverse_path: &message.reverse_path,
+            recipients: open.iter().map(outgoing).collect(),
+            body: message.body,
+            smtp_utf8: message.smtp_utf8,
+            size: message.size,
+            ret: message.ret,
+            envid: message.envid.as_deref(),
+        };
+        let mut source = StoredMessage::new(&visit.service.store, message.blob);
+        let outcomes = line.connection.transact(&transaction, &mut source).await;
+        line.carried += 1;
+        let stack = visit.candidates.borrow().get(line.at).map_or(Stack::Single, |candidate| candidate.stack);
+        let mut left = Left::default();
+        let mut decided = Vec::new();
+        let silent = Why { status: EnhancedStatus::new(4, 3, 0), reply: None, text: "nothing was said of this recipient".to_owned() };
+        let outcomes = outcomes.into_iter().chain(std::iter::repeat(Outcome::Deferred(silent)));
+        for ((n, recipient), outcome) in open.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Delivered(reply) => decided.push((n, recipient, Fate::Delivered(reply))),
+                Outcome::Deferred(why) => decided.push((n, recipient, Fate::Deferred(why))),
+                Outcome::Failed(why) if stack == Stack::Dual && is_about_us(&recipient, &why) => {
+                    decided.push((n, recipient, Fate::Deferred(why)));
+                }
+                Outcome::Failed(why) => decided.push((n, recipient, Fate::Failed(why))),
+                Outcome::NextTransaction => left.again.push((n, recipient)),
+                Outcome::NextHost(why) => {
+                    left.onward.push((n, recipient));
+                    left.why = Some(why);
+                }
+            }
+        }
+        visit.settle(Attempted { id, message, place: Some(&line.place), schedule: visit.schedule, recipients: decided }).await;
+        left
+    }
+
+    /// No host is left. Permanent only if every host was reached, and each lacks what the message needs.
+    async fn give_up(&self, id: QueueId, message: &Queued, open: Recipients, reasons: Vec<(Why, Place)>) {
+        let reached_all = !self.visit.candidates.borrow().any_failed();
+        let temporary = reasons.iter().position(|(why, _)| why.status.class == 4);
+        let told = temporary.or_else(|| (reached_all && !reasons.is_empty()).then_some(0));
+        let (fate, place) = match told.and_then(|at| reasons.get(at).cloned()) {
+            Some((why, place)) if why.status.class == 5 => (Fate::Failed(why), Some(place)),
+            Some((why, place)) => (Fate::Deferred(why), Some(place)),
+            None => self.visit.unreachable(),
+        };
+        let place = place.as_ref();
+        let recipients = open.into_iter().map(|(n, recipient)| (n, recipient, fate.clone())).collect();
+        self.visit.settle(Attempted { id, message, place, schedule: self.visit.schedule, recipients }).await;
+    }
+}
+
+/// A refusal by policy (5.7.x) at the first attempt, perhaps only for the address from which we came.
+fn is_about_us(recipient: &QueuedRecipient, why: &Why) -> bool {
+    recipient.attempts <= 1 && why.reply.is_some() && why.status.class == 5 && why.status.subject == 7
+}
+
+/// A session that ended without a word about the recipients.
+fn failed_session(why: &Why) -> HostFailure {
+    HostFailure::Refused { stage: Stage::Mail, reply: why.reply.clone(), text: why.text.clone() }
+}
