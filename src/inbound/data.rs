@@ -13,18 +13,22 @@ use log::info;
 use log::warn;
 use ring::rand::SystemRandom;
 
+use crate::inbound::file;
 use crate::inbound::serve::Conversation;
 use crate::inbound::serve::Gone;
-use crate::intake::deliver;
-use crate::intake::deliver::Arrival;
-use crate::intake::trace::new_trace_id;
+use crate::intake::outgoing;
+use crate::intake::outgoing::Facts;
+use crate::intake::outgoing::Refusal;
+use crate::intake::senders::Ownership;
+use crate::mail::address::Address;
+use crate::mail::digest::Digest;
+use crate::mail::enhanced::EnhancedStatus;
+use crate::mail::envelope::RequireTls;
 use crate::mail::header;
-use crate::mail::header::Examined;
 use crate::mail::header::Gathered;
 use crate::mail::header::Gatherer;
 use crate::mail::header::HeaderEnd;
 use crate::mail::header::HeaderFault;
-use crate::mail::received::Received;
 use crate::metrics::MessageOutcome;
 use crate::net::breathe::breathe;
 use crate::net::budget::Reserved;
@@ -32,12 +36,12 @@ use crate::net::deadline::within;
 use crate::net::lines::LineStream;
 use crate::proto::smtp::dot::Faults;
 use crate::proto::smtp::dot::Unstuffer;
+use crate::proto::smtp::reply::Reply;
 use crate::proto::smtp::server::DataVerdict;
+use crate::proto::smtp::server::Role;
 use crate::proto::smtp::timeouts;
 use crate::store::Error;
 use crate::store::Spool;
-use crate::store::messages::Flags;
-use crate::store::messages::Reception;
 
 /// What a message may keep in memory before it is written ahead: a chunk group of the spool (`store::spool`).
 const SPOOL_MEMORY: usize = 256 * 1024;
@@ -56,11 +60,25 @@ const SLOWEST: u64 = 1024;
 const SLOW_JUDGED_AFTER: Duration = Duration::from_secs(60);
 /// Body bytes are hashed and copied this much at a time before other sessions get a turn.
 const TURN: usize = 64 * 1024;
+/// Authors that a refusal names.
+const NAMED: usize = 5;
 
 /// A message whose header is complete and examined.
-struct Body {
-    spool: Spool,
-    examined: Examined,
+pub(super) struct Body {
+    pub spool: Spool,
+    pub digest: Digest,
+    /// the header's, or the parameter's
+    pub wish: RequireTls,
+    /// lines that the header lacks
+    pub additions: Vec<u8>,
+}
+
+/// What is kept of a header, and what it tells.
+struct Header {
+    kept: Vec<u8>,
+    additions: Vec<u8>,
+    digest: Digest,
+    wish: RequireTls,
 }
 
 /// How far a message has come.
@@ -116,6 +134,22 @@ fn outcome(verdict: &DataVerdict) -> MessageOutcome {
         DataVerdict::Overloaded => MessageOutcome::Overloaded,
         DataVerdict::Failed => MessageOutcome::Failed,
     }
+}
+
+fn refused(refusal: Refusal) -> DataVerdict {
+    match refusal {
+        Refusal::Header(fault) => DataVerdict::BadHeader(fault),
+        Refusal::Addresses(..) | Refusal::NoAuthor => {
+            DataVerdict::Refused(Reply::new(550, EnhancedStatus::new(5, 6, 0), &refusal.to_string()))
+        }
+        Refusal::NoRandomness => DataVerdict::Failed,
+    }
+}
+
+fn foreign(authors: &[Address]) -> DataVerdict {
+    let names: Vec<String> = authors.iter().take(NAMED).map(Address::to_string).collect();
+    let text = format!("From and Sender must be addresses of the account that logged in; the message has {}", names.join(", "));
+    DataVerdict::Refused(Reply::new(550, EnhancedStatus::new(5, 7, 1), &text))
 }
 
 impl Incoming<'_> {
@@ -211,14 +245,16 @@ impl Incoming<'_> {
         let stage = std::mem::replace(&mut self.stage, Stage::Skipping(DataVerdict::Failed));
         let Stage::Header(gatherer) = stage else { return };
         let block = gatherer.finish();
-        let settings = self.conversation.service.live.current();
-        let examined = match header::examine(&block.header, &settings.hostname) {
-            Ok(examined) => examined,
-            Err(fault) => return self.skip(DataVerdict::BadHeader(fault)),
+        let judged = match self.conversation.door.port.role() {
+            Role::Exchange => self.received(block.header),
+            Role::Submission => self.handed_in(&block.header),
         };
-        let mut kept = if examined.forged.is_empty() { block.header } else { header::without(&block.header, &examined.forged) };
+        let Header { mut kept, additions, digest, wish } = match judged {
+            Ok(header) => header,
+            Err(verdict) => return self.skip(verdict),
+        };
         let spool = Spool::new(&self.conversation.service.store, SPOOL_MEMORY);
-        self.stage = Stage::Body(Box::new(Body { spool, examined }));
+        self.stage = Stage::Body(Box::new(Body { spool, digest, wish, additions }));
         kept.shrink_to_fit();
         self.carried = kept.len();
         for slice in kept.chunks(STEP) {
@@ -231,6 +267,36 @@ impl Incoming<'_> {
             self.spool(b"\r\n").await;
         }
         self.spool(&block.rest).await;
+    }
+
+    /// The header of a message from another server.
+    fn received(&self, block: Vec<u8>) -> Result<Header, DataVerdict> {
+        let settings = self.conversation.service.live.current();
+        let examined = header::examine(&block, &settings.hostname).map_err(DataVerdict::BadHeader)?;
+        let parameter = self.conversation.session.envelope().map(|envelope| envelope.require_tls).unwrap_or_default();
+        let wish = examined.wish_with(parameter);
+        let kept = if examined.forged.is_empty() { block } else { header::without(&block, &examined.forged) };
+        Ok(Header { kept, additions: Vec::new(), digest: examined.digest, wish })
+    }
+
+    /// The header of a message of our own people: it may speak in their names only (promise R15).
+    fn handed_in(&self, block: &[u8]) -> Result<Header, DataVerdict> {
+        let conversation = self.conversation;
+        let (service, settings) = (&conversation.service, conversation.service.live.current());
+        let authors = outgoing::authors(block).map_err(refused)?;
+        match conversation.owns(&authors) {
+            Ok(Ownership::Own) => {}
+            Ok(Ownership::Foreign) => return Err(foreign(&authors)),
+            Err(error) => {
+                warn!("the authors of a message could not be looked up: {error}");
+                return Err(DataVerdict::Failed);
+            }
+        }
+        let sender = conversation.session.envelope().and_then(|envelope| envelope.reverse_path.address());
+        let domain = sender.or(authors.first()).map_or(&settings.hostname, |address| &address.domain);
+        let facts = Facts { now: service.clock.now(), domain, authserv_id: &settings.hostname, random: &SystemRandom::new() };
+        let prepared = outgoing::prepare(block, &facts).map_err(refused)?;
+        Ok(Header { kept: prepared.header, additions: prepared.additions, digest: prepared.digest, wish: prepared.wish })
     }
 
     async fn spool(&mut self, bytes: &[u8]) {
@@ -300,74 +366,12 @@ impl Incoming<'_> {
             return DataVerdict::Broken(faults);
         }
         match self.stage {
-            Stage::Body(body) => file(self.conversation, *body).await,
+            Stage::Body(body) => file::file(self.conversation, *body).await,
             Stage::Skipping(verdict) => {
                 info!("message from {} refused: {:?}", self.conversation.peer, outcome(&verdict));
                 verdict
             }
             Stage::Header(_) => DataVerdict::Failed,
         }
-    }
-}
-
-/// Writes trace lines, commits, and logs.
-async fn file(conversation: &Conversation, body: Body) -> DataVerdict {
-    let Body { spool, examined } = body;
-    let service = &conversation.service;
-    let settings = service.live.current();
-    let now = service.clock.now();
-    let Ok(trace_id) = new_trace_id(now, &SystemRandom::new()) else { return DataVerdict::Failed };
-    let session = &conversation.session;
-    let Some(envelope) = session.envelope() else { return DataVerdict::Failed };
-    let helo = session.greeting().map(|greeting| greeting.host.to_string()).unwrap_or_default();
-    let require_tls = examined.wish_with(envelope.require_tls);
-    let received = Received {
-        helo: &helo,
-        client_name: None,
-        client: conversation.peer.ip(),
-        by: &settings.hostname,
-        with: session.with_protocol(),
-        require_tls,
-        id: &trace_id,
-        tls: session.tls(),
-        for_: match envelope.recipients.as_slice() {
-            [only] => Some(only),
-            _ => None,
-        },
-        date: now,
-    };
-    let size = spool.len();
-    let spooled = match spool.finish(received.to_string().into_bytes()) {
-        Ok(spooled) => spooled,
-        Err(error) => return not_stored(&trace_id, &error),
-    };
-    let arrival = Arrival {
-        spooled,
-        reverse_path: envelope.reverse_path.clone(),
-        destinations: conversation.destinations.clone(),
-        received: now,
-        flags: Flags::default(),
-        digest: examined.digest,
-        auth_results: String::new(),
-        require_tls,
-        reception: Reception { tls: session.tls().cloned(), client: conversation.peer.ip().to_string(), helo, trace_id: trace_id.clone() },
-    };
-    match deliver::deliver(&service.store, arrival).await {
-        Ok(delivered) => {
-            service.metrics.message_bytes.add(size);
-            let tls = session.tls().map_or("no TLS".to_string(), |tls| format!("{} {}", tls.version, tls.cipher));
-            let (from, copies, client) = (&envelope.reverse_path, delivered.copies, conversation.peer.ip());
-            info!("message {trace_id} from {from} stored, {size} octets, {copies} mailboxes, client {client}, {tls}");
-            DataVerdict::Stored { trace_id }
-        }
-        Err(error) => not_stored(&trace_id, &error),
-    }
-}
-
-fn not_stored(trace_id: &str, error: &Error) -> DataVerdict {
-    warn!("message {trace_id} not stored: {error}");
-    match error {
-        Error::DiskFull => DataVerdict::NoSpace,
-        _ => DataVerdict::Failed,
     }
 }

@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use log::info;
 
+use crate::inbound::Door;
+use crate::inbound::Port;
 use crate::inbound::Service;
 use crate::inbound::serve;
 use crate::mail::enhanced::EnhancedStatus;
@@ -30,7 +32,7 @@ const LOG_PERIOD: Duration = Duration::from_secs(10);
 const TURN: u32 = 16;
 
 /// Accepts until the server drains.
-pub async fn accept_all(service: Rc<Service>, tasks: Tasks, listener: Rc<Listener>) {
+pub async fn accept_all(service: Rc<Service>, tasks: Tasks, listener: Rc<Listener>, door: Door) {
     let mut logged: Option<Instant> = None;
     for count in 1u32.. {
         if count % TURN == 0 {
@@ -44,7 +46,7 @@ pub async fn accept_all(service: Rc<Service>, tasks: Tasks, listener: Rc<Listene
         match service.slots.take(peer.ip(), service.clock.instant()) {
             Ok(slot) => {
                 service.metrics.connections.add_one();
-                tasks.spawn("smtp session", serve::serve(Rc::clone(&service), stream, peer, slot));
+                tasks.spawn("smtp session", serve::serve(Rc::clone(&service), door.clone(), stream, peer, slot));
             }
             Err(refusal) => {
                 let now = service.clock.instant();
@@ -52,18 +54,22 @@ pub async fn accept_all(service: Rc<Service>, tasks: Tasks, listener: Rc<Listene
                     logged = Some(now);
                     info!("{peer} turned away: {refusal}");
                 }
-                turn_away(&service, stream, refusal).await;
+                turn_away(&service, door.port, stream, refusal).await;
             }
         }
     }
 }
 
-async fn turn_away(service: &Service, stream: Stream, refusal: Refusal) {
+async fn turn_away(service: &Service, port: Port, stream: Stream, refusal: Refusal) {
     service.metrics.turned_away.add_one(match refusal {
         Refusal::TooMany => TurnedAway::Total,
         Refusal::TooManyFromAddress => TurnedAway::Address,
         Refusal::TooFast => TurnedAway::Rate,
     });
+    // A client that waits for a TLS handshake could not read it.
+    if port == Port::Submissions {
+        return;
+    }
     let reply = Reply::new(421, EnhancedStatus::new(4, 7, 0), &refusal.to_string());
     let mut lines = LineStream::new(stream);
     let _ = within(REFUSAL_PATIENCE, async {

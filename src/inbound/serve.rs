@@ -15,14 +15,13 @@ use log::debug;
 use log::info;
 use log::warn;
 
+use crate::admin::logins::Login;
+use crate::inbound::Door;
+use crate::inbound::Port;
 use crate::inbound::Service;
 use crate::inbound::data;
-use crate::intake::recipients;
 use crate::intake::recipients::Destination;
-use crate::intake::recipients::Resolved;
-use crate::mail::path::ForwardPath;
 use crate::mail::received::TlsFacts;
-use crate::metrics::RecipientOutcome;
 use crate::metrics::TlsOutcome;
 use crate::net::breathe::breathe;
 use crate::net::deadline::within;
@@ -35,15 +34,12 @@ use crate::net::tls::TlsError;
 use crate::proto::smtp::reply::Reply;
 use crate::proto::smtp::server::Action;
 use crate::proto::smtp::server::Input;
-use crate::proto::smtp::server::MAX_LINE;
 use crate::proto::smtp::server::Offer;
 use crate::proto::smtp::server::Params;
-use crate::proto::smtp::server::RecipientVerdict;
+use crate::proto::smtp::server::Role;
 use crate::proto::smtp::server::Session;
-use crate::proto::smtp::server::SpaceVerdict;
 use crate::proto::smtp::timeouts;
-use crate::store::room;
-use crate::store::room::Room;
+use crate::store::queue::NewRecipient;
 
 /// A session that lasts longer is no delivery any more: 35 MiB take an hour and a half over a 56k modem.
 const LONGEST_SESSION: Duration = Duration::from_secs(4 * 3600);
@@ -64,39 +60,56 @@ impl From<io::Error> for Gone {
 /// A session and what belongs to it outside the machine.
 pub struct Conversation {
     pub service: Rc<Service>,
+    pub door: Door,
     pub session: Session,
     pub peer: SocketAddr,
+    /// who has logged in
+    pub login: Option<Box<Login>>,
     /// who gets the running transaction's message, one entry an account
     pub destinations: Vec<Destination>,
+    /// whom it is sent on to, one entry an address
+    pub remote: Vec<NewRecipient>,
     /// our end of the connection: `postmaster@[this address]` is ours (RFC 5321 section 4.5.1)
-    local: Option<IpAddr>,
+    pub local: Option<IpAddr>,
     began: Instant,
 }
 
 /// Serves one connection to its end.
-pub async fn serve(service: Rc<Service>, stream: Stream, peer: SocketAddr, slot: Slot) {
-    let session = Session::new(Rc::new(params(&service)));
+pub async fn serve(service: Rc<Service>, door: Door, stream: Stream, peer: SocketAddr, slot: Slot) {
+    let session = Session::new(Rc::new(params(&service, &door)));
     let began = service.clock.instant();
     let local = stream.local_address().map(|address| address.ip());
-    let mut conversation = Conversation { service, session, peer, destinations: Vec::new(), local, began };
-    if let Ok(lines) = conversation.converse(LineStream::new(stream)).await {
+    let (destinations, remote) = (Vec::new(), Vec::new());
+    let mut conversation = Conversation { service, door, session, peer, login: None, destinations, remote, local, began };
+    if let Ok(lines) = conversation.begin(stream).await {
         let _ = within(CLOSE_PATIENCE, lines.close()).await;
     }
     drop(slot);
 }
 
-fn params(service: &Service) -> Params {
+fn params(service: &Service, door: &Door) -> Params {
     let settings = service.live.current();
     let offer = |wanted: bool| if wanted { Offer::Offered } else { Offer::Withheld };
     let mut params = Params::new(settings.hostname.clone());
+    params.role = door.port.role();
     params.max_size = settings.limits.message_size;
     params.max_recipients = settings.limits.recipients;
-    params.starttls = offer(service.tls.is_some());
-    params.require_tls = offer(settings.listen.require_tls);
+    params.starttls = offer(door.tls.is_some());
+    // What is sent on cannot be verified on its way yet, so nobody is promised that it is.
+    params.require_tls = offer(settings.listen.require_tls && door.port == Port::Exchange);
     params
 }
 
 impl Conversation {
+    /// Where TLS comes first, it does so before the greeting.
+    async fn begin(&mut self, stream: Stream) -> Result<LineStream, Gone> {
+        let mut lines = LineStream::new(stream);
+        if self.door.port == Port::Submissions {
+            lines = Box::pin(self.start_tls(lines)).await?;
+        }
+        self.converse(lines).await
+    }
+
     async fn converse(&mut self, mut lines: LineStream) -> Result<LineStream, Gone> {
         let mut action = self.session.handle(Input::Connected);
         for count in 1u32.. {
@@ -106,7 +119,7 @@ impl Conversation {
             }
             action = match action {
                 Action::Listen => self.listen(&mut lines).await?,
-                Action::Reply(reply) => {
+                Action::Reply(reply) | Action::Challenge(reply) => {
                     self.say(&mut lines, &reply).await?;
                     self.listen(&mut lines).await?
                 }
@@ -118,24 +131,37 @@ impl Conversation {
                 Action::StartTls(reply) => {
                     self.say(&mut lines, &reply).await?;
                     self.flush(&mut lines).await?;
-                    let facts;
-                    (lines, facts) = Box::pin(self.start_tls(lines)).await?;
-                    self.session.handle(Input::TlsStarted(facts))
+                    lines = Box::pin(self.start_tls(lines)).await?;
+                    Action::Listen
+                }
+                Action::FindKeys { name } => {
+                    let found = self.find_keys(&name);
+                    self.session.handle(Input::Keys(found))
+                }
+                Action::CheckLogin(attempt) => {
+                    self.flush(&mut lines).await?;
+                    let verdict = Box::pin(self.check_login(attempt)).await;
+                    self.session.handle(Input::Login(verdict))
+                }
+                Action::CheckSender(path) => {
+                    let verdict = self.check_sender(&path);
+                    self.session.handle(Input::Sender(verdict))
                 }
                 Action::CheckSpace { declared } => {
                     self.destinations.clear();
+                    self.remote.clear();
                     let verdict = self.space(declared);
                     self.session.handle(Input::Space(verdict))
                 }
-                Action::CheckRecipient(path) => {
-                    let verdict = self.recipient(&path);
+                Action::CheckRecipient(recipient) => {
+                    let verdict = self.recipient(recipient);
                     self.session.handle(Input::Recipient(verdict))
                 }
                 Action::ReadData(reply) => {
                     self.say(&mut lines, &reply).await?;
                     self.flush(&mut lines).await?;
                     let verdict = Box::pin(data::receive(self, &mut lines)).await?;
-                    self.destinations = Vec::new();
+                    (self.destinations, self.remote) = (Vec::new(), Vec::new());
                     self.session.handle(Input::Data(verdict))
                 }
             };
@@ -191,7 +217,8 @@ impl Conversation {
         loop {
             let piece = timeouts::server::IDLE_WHEN_BUSY.min(self.patience());
             let service = Rc::clone(&self.service);
-            let read = smol::future::or(within(piece, async { Some(lines.next_line(MAX_LINE).await) }), async {
+            let longest = self.session.max_line();
+            let read = smol::future::or(within(piece, async { Some(lines.next_line(longest).await) }), async {
                 let _ = service.draining.recv().await;
                 Ok(None)
             });
@@ -217,18 +244,22 @@ impl Conversation {
         })
     }
 
-    async fn start_tls(&mut self, lines: LineStream) -> Result<(LineStream, TlsFacts), Gone> {
+    /// Shakes hands and tells the machine.
+    async fn start_tls(&mut self, lines: LineStream) -> Result<LineStream, Gone> {
         let metrics = &self.service.metrics;
         let Ok(stream) = lines.into_stream() else {
             metrics.tls.add_one(TlsOutcome::Injected);
             warn!("{} sent plaintext behind STARTTLS; connection closed", self.peer);
             return Err(Gone);
         };
-        let config = self.service.tls.as_ref().ok_or(Gone)?;
+        let config = self.door.tls.as_ref().ok_or(Gone)?;
         match tls::accept(stream, config, self.patience().min(timeouts::server::HANDSHAKE)).await {
             Ok((stream, handshake)) => {
                 metrics.tls.add_one(TlsOutcome::Established);
-                Ok((LineStream::new(stream), TlsFacts { version: handshake.version, cipher: handshake.cipher }))
+                let facts = TlsFacts { version: handshake.version, cipher: handshake.cipher };
+                let binding = handshake.exporter.filter(|_| self.door.port.role() == Role::Submission);
+                self.session.handle(Input::TlsStarted(facts, binding));
+                Ok(LineStream::new(stream))
             }
             Err(error) => {
                 metrics.tls.add_one(TlsOutcome::Failed);
@@ -239,64 +270,5 @@ impl Conversation {
                 Err(Gone)
             }
         }
-    }
-
-    fn space(&self, declared: Option<u64>) -> SpaceVerdict {
-        let min_free = self.service.live.current().limits.min_free;
-        match room::in_store(&self.service.store, declared, min_free) {
-            Ok(Room::Enough) => SpaceVerdict::Enough,
-            Ok(Room::Short { available }) => {
-                warn!("low disk: {available} octets left, refusing mail for now");
-                SpaceVerdict::Short
-            }
-            Err(error) => {
-                warn!("free space of the store's disk is unknown: {error}");
-                SpaceVerdict::Enough
-            }
-        }
-    }
-
-    /// `postmaster@[our address]` is the postmaster; nobody else has a mailbox at an address.
-    fn meant(&self, path: &ForwardPath) -> ForwardPath {
-        match path {
-            ForwardPath::Address(address)
-                if address.domain.literal().is_some_and(|literal| self.local == Some(literal))
-                    && address.local.as_str().eq_ignore_ascii_case("postmaster") =>
-            {
-                ForwardPath::Postmaster
-            }
-            other => other.clone(),
-        }
-    }
-
-    fn recipient(&mut self, path: &ForwardPath) -> RecipientVerdict {
-        let settings = self.service.live.current();
-        let declared = self.session.envelope().and_then(|envelope| envelope.declared_size).unwrap_or(0);
-        let meant = self.meant(path);
-        let resolved = self.service.store.read(|reader| recipients::resolve(reader, &settings, &meant, declared));
-        let (outcome, verdict) = match resolved {
-            Ok(Resolved::Here(found)) => {
-                for destination in found {
-                    // One copy an account, however many of its addresses were named.
-                    if !self.destinations.iter().any(|other| other.account == destination.account) {
-                        self.destinations.push(destination);
-                    }
-                }
-                (RecipientOutcome::Accepted, RecipientVerdict::Accepted)
-            }
-            Ok(Resolved::Full) => (RecipientOutcome::Full, RecipientVerdict::MailboxFull),
-            Ok(Resolved::Unknown) => (RecipientOutcome::Unknown, RecipientVerdict::UnknownUser),
-            Ok(Resolved::NotLocal) => (RecipientOutcome::NotLocal, RecipientVerdict::NotLocal),
-            Err(error) => {
-                warn!("recipient {path} could not be looked up: {error}");
-                (RecipientOutcome::Later, RecipientVerdict::TryLater)
-            }
-        };
-        self.service.metrics.recipients.add_one(outcome);
-        if outcome != RecipientOutcome::Accepted {
-            let sender = self.session.envelope().map(|envelope| envelope.reverse_path.to_string()).unwrap_or_default();
-            info!("{} refused recipient {path} from {sender}: {outcome:?}", self.peer.ip());
-        }
-        verdict
     }
 }
