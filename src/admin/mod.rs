@@ -3,11 +3,15 @@
 //! The control socket, the command line without a server, and later the web all end here, so that a rule (a quota, a
 //! domain that is not ours, a name that is taken) stands in one place. Answers go out as JSON rows through `Channel`.
 
+pub mod app_passwords;
 pub mod history;
 mod json;
+pub mod logins;
 pub mod mail;
 pub mod passwords;
+pub mod queue;
 pub mod runtime;
+pub mod send;
 pub mod settings;
 pub mod state;
 pub mod users;
@@ -25,6 +29,7 @@ use nanoserde::SerJson;
 use crate::admin::wire::BadRequest;
 use crate::admin::wire::Command;
 use crate::config::live::Live;
+use crate::config::settings::Settings;
 use crate::mail::date::UnixTime;
 use crate::metrics::Metrics;
 use crate::net::clock::Clock;
@@ -57,6 +62,12 @@ pub struct Serving {
     pub stop: smol::channel::Sender<()>,
     /// the longest time one task held the event loop, microseconds
     pub longest_stall: Box<dyn Fn() -> u64>,
+    /// facts for `status` that are no problems, each a sentence
+    pub notes: Vec<String>,
+    /// what is wrong with the resolvers, for `status`
+    pub resolver_problem: Box<dyn Fn() -> Option<String>>,
+    /// gives the services that keep a part of the settings the new ones
+    pub take_settings: Box<dyn Fn(&Settings)>,
 }
 
 impl Instance {
@@ -137,6 +148,9 @@ pub async fn run<C: Channel>(instance: &Instance, command: Command, channel: &mu
         Command::UserList => users::list(instance, channel).await,
         Command::UserPasswd { address, password } => users::set_password(instance, &address, password).await,
         Command::UserRemove { address } => users::remove(instance, &address).await,
+        Command::UserAppPass { address, name } => app_passwords::add(instance, channel, &address, name).await,
+        Command::UserAppPassList { address } => app_passwords::list(instance, channel, &address).await,
+        Command::UserAppPassRemove { address, name } => app_passwords::remove(instance, &address, name).await,
         Command::AliasAdd { address, to } => settings::alias_add(instance, address, to).await,
         Command::AliasList => settings::alias_list(instance, channel).await,
         Command::AliasRemove { address } => settings::alias_remove(instance, address).await,
@@ -144,6 +158,9 @@ pub async fn run<C: Channel>(instance: &Instance, command: Command, channel: &mu
         Command::MailShow { address, id } => mail::show(instance, channel, &address, id).await,
         Command::MailImport { address, octets } => mail::import(instance, channel, &address, octets).await,
         Command::MailExport { address } => mail::export(instance, channel, &address).await,
+        // Mail comes in through the services' folder, which the faces call for it: `inbound::handed_in`.
+        Command::Send(_) => Err(Failure::new("a message cannot be handed in here", "report this")),
+        Command::Queue(command) => queue::run(instance, command, channel).await,
         Command::StoreCheck => state::check(instance, channel).await,
         Command::StoreStat => state::stat(instance, channel).await,
         Command::ConfigSet { key, value } => settings::set(instance, key, value).await,

@@ -125,6 +125,7 @@ fn take(instance: &Instance, settings: Settings) {
     instance.tell("restart", problem);
     if let Some(serving) = &instance.serving {
         serving.slots.replace_limits(limits(&settings));
+        (serving.take_settings)(&settings);
     }
     instance.live.replace(settings);
     info!("settings taken from {}", instance.file.display());

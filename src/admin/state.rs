@@ -13,6 +13,7 @@ use crate::metrics::MessageOutcome;
 use crate::net::clock::Certainty;
 use crate::store::accounts;
 use crate::store::check as store_check;
+use crate::store::queue;
 use crate::store::room;
 use crate::store::room::Room;
 use crate::store::stat as store_stat;
@@ -25,6 +26,7 @@ pub async fn status<C: Channel>(instance: &Instance, channel: &mut C) -> Result<
     let settings = instance.live.current();
     let (accounts, stored_messages) = totals(instance)?;
     let serving = instance.serving.as_ref();
+    let queued = instance.store.read(queue::counts)?;
     let fields = StatusRow {
         version: env!("CARGO_PKG_VERSION").into(),
         hostname: settings.hostname.to_string(),
@@ -38,8 +40,13 @@ pub async fn status<C: Channel>(instance: &Instance, channel: &mut C) -> Result<
         sessions: serving.map_or(0, |serving| serving.slots.load().open as u64),
         stored_messages,
         received: instance.metrics.messages.value(MessageOutcome::Stored),
+        queued_messages: queued.messages,
+        queued_recipients: queued.recipients,
+        held_recipients: queued.held,
+        queue_oldest: queued.oldest.map(|oldest| oldest.to_string()).unwrap_or_default(),
         resident_bytes: memory::resident().unwrap_or(0),
         disk_available_bytes: instance.store.space()?.available,
+        notes: serving.map(|serving| serving.notes.clone()).unwrap_or_default(),
         problems: problems(instance)?,
     };
     row(channel, &fields).await?;
@@ -75,7 +82,10 @@ fn problems(instance: &Instance) -> Result<Vec<String>, Failure> {
         Certainty::Plausible | Certainty::Unknown => problems.push("the clock is not set: check the date of this machine".into()),
     }
     match &instance.serving {
-        Some(serving) => problems.extend(serving.problems.borrow().values().cloned()),
+        Some(serving) => {
+            problems.extend(serving.problems.borrow().values().cloned());
+            problems.extend((serving.resolver_problem)());
+        }
         None => problems.push("no server is running on this directory: start it with `pipit serve`".into()),
     }
     Ok(problems)
@@ -92,12 +102,18 @@ pub async fn metrics<C: Channel>(instance: &Instance, channel: &mut C) -> Result
 /// Prometheus text of this instance.
 pub fn exposition(instance: &Instance) -> Result<String, Failure> {
     let counters = instance.store.counters();
+    let queued = instance.store.read(queue::counts)?;
+    let oldest = queued.oldest.map_or(0, |oldest| instance.clock.now().0.saturating_sub(oldest.0));
     let gauge = |name, help, value| Gauge { name, help, value };
     let mut gauges = vec![
         gauge("store_commits", "synced batches since the start", counters.commits),
         gauge("store_jobs", "jobs of the store's writer since the start", counters.jobs),
         gauge("store_failed_commits", "commits that failed since the start", counters.failed_commits),
         gauge("store_longest_batch_microseconds", "longest batch with its sync", micros(counters.longest_batch)),
+        gauge("queue_messages", "messages that wait to be delivered elsewhere", queued.messages),
+        gauge("queue_recipients", "their recipients that are not done", queued.recipients),
+        gauge("queue_held", "recipients that are held", queued.held),
+        gauge("queue_oldest_seconds", "time since the oldest message of the queue arrived", u64::try_from(oldest).unwrap_or(0)),
         gauge("resident_bytes", "memory of the process", memory::resident().unwrap_or(0)),
         gauge("disk_available_bytes", "free space where the store is", instance.store.space()?.available),
     ];
@@ -116,7 +132,8 @@ fn micros(duration: std::time::Duration) -> u64 {
 pub async fn check<C: Channel>(instance: &Instance, channel: &mut C) -> Result<(), Failure> {
     let store = instance.store.clone();
     let work = move || store.read(store_check::everything);
-    let findings = instance.offload.run(crate::net::offload::Priority::Other, work).await;
+    // Minutes on a large store: not in the line in which logins wait.
+    let findings = instance.offload.run_alone(work).await;
     let findings = findings.map_err(|error| Failure::new(error, "try again"))??;
     for finding in &findings {
         row(channel, &TextRow { text: finding.to_string() }).await?;

@@ -10,10 +10,15 @@ use nanoserde::DeJson;
 use nanoserde::SerJson;
 
 use crate::admin::json;
+use crate::admin::wire::queue::QueueCommand;
 use crate::mail::address::Address;
+
+pub mod queue;
 
 /// The control socket's name within the data directory.
 pub const SOCKET: &str = "pipit.sock";
+/// The socket beside it for programs that hand mail in; it answers `send` only.
+pub const SEND_SOCKET: &str = "send.sock";
 /// Longest request line (`cli.md`).
 pub const MAX_REQUEST: usize = 64 * 1024;
 /// Longest password: argon2 takes any length, but nobody types more, and a hash of megabytes is an attack.
@@ -33,6 +38,18 @@ pub enum Command {
     },
     UserRemove {
         address: Address,
+    },
+    /// makes one; the only time that it is shown
+    UserAppPass {
+        address: Address,
+        name: String,
+    },
+    UserAppPassList {
+        address: Address,
+    },
+    UserAppPassRemove {
+        address: Address,
+        name: String,
     },
     AliasAdd {
         address: Address,
@@ -58,16 +75,47 @@ pub enum Command {
     MailExport {
         address: Address,
     },
+    /// the queue and its hold rules
+    Queue(QueueCommand),
     StoreCheck,
     StoreStat,
     ConfigSet {
         key: String,
         value: String,
     },
+    /// `bytes` octets of a message follow; done by `inbound::handed_in`, which is where mail comes in
+    Send(SendRequest),
     Status,
     Metrics,
     Reload,
     Stop,
+}
+
+/// What `send` says about the message behind it. Addresses are as people and programs write them: `root` is one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SendRequest {
+    /// `None`: the sender's own address; empty: the null path
+    pub from: Option<String>,
+    /// for the From field, if the message brings none
+    pub full_name: Option<String>,
+    pub to: Vec<String>,
+    /// NOTIFY, RET and ENVID of RFC 3461, as written
+    pub notify: Option<String>,
+    pub ret: Option<String>,
+    pub envid: Option<String>,
+    /// octets of the message, every line ending in CRLF
+    pub octets: u64,
+}
+
+/// The answer to `send`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, SerJson, DeJson)]
+pub struct SentRow {
+    /// the letters that follow the message through log and queue
+    pub id: String,
+    /// copies in mailboxes here
+    pub local: u64,
+    /// recipients elsewhere, which now stand in the queue
+    pub queued: u64,
 }
 
 /// The line before each message of an import.
@@ -88,11 +136,26 @@ struct Request {
     address: Option<String>,
     to: Option<Vec<String>>,
     password: Option<String>,
+    name: Option<String>,
     mailbox: Option<String>,
     id: Option<u64>,
     bytes: Option<u64>,
     key: Option<String>,
     value: Option<String>,
+    from: Option<String>,
+    full_name: Option<String>,
+    notify: Option<String>,
+    ret: Option<String>,
+    envid: Option<String>,
+    /// of queued messages
+    ids: Option<Vec<String>>,
+    /// of recipients in the queue
+    domain: Option<String>,
+    /// every recipient in the queue
+    all: Option<bool>,
+    /// of a hold rule: an address or a domain; empty: the null sender
+    sender: Option<String>,
+    recipient: Option<String>,
 }
 
 /// Why a request is none. The sentence goes back to the peer.
@@ -123,6 +186,16 @@ impl Request {
         }
     }
 
+    fn send(self) -> Result<SendRequest, BadRequest> {
+        let octets = self.bytes.ok_or_else(|| missing("send", "bytes"))?;
+        let to = self.to.filter(|to| !to.is_empty()).ok_or_else(|| missing("send", "to"))?;
+        Ok(SendRequest { from: self.from, full_name: self.full_name, to, notify: self.notify, ret: self.ret, envid: self.envid, octets })
+    }
+
+    fn name(&mut self) -> Result<String, BadRequest> {
+        self.name.take().ok_or_else(|| missing(&self.verb, "name"))
+    }
+
     fn targets(&self) -> Result<Vec<Address>, BadRequest> {
         let texts = self.to.as_deref().filter(|to| !to.is_empty()).ok_or_else(|| missing(&self.verb, "to"))?;
         texts.iter().map(|text| Address::parse(text).map_err(|error| BadRequest(format!("{text:?}: {error}")))).collect()
@@ -142,6 +215,9 @@ impl Command {
             "user.list" => Command::UserList,
             "user.passwd" => Command::UserPasswd { address: request.address()?, password: request.password()? },
             "user.remove" => Command::UserRemove { address: request.address()? },
+            "user.apppass.add" => Command::UserAppPass { address: request.address()?, name: request.name()? },
+            "user.apppass.list" => Command::UserAppPassList { address: request.address()? },
+            "user.apppass.remove" => Command::UserAppPassRemove { address: request.address()?, name: request.name()? },
             "alias.add" => Command::AliasAdd { address: request.address()?, to: request.targets()? },
             "alias.list" => Command::AliasList,
             "alias.remove" => Command::AliasRemove { address: request.address()? },
@@ -151,12 +227,14 @@ impl Command {
                 Command::MailImport { address: request.address()?, octets: request.bytes.ok_or_else(|| missing("mail.import", "bytes"))? }
             }
             "mail.export" => Command::MailExport { address: request.address()? },
+            "send" => Command::Send(request.send()?),
             "store.check" => Command::StoreCheck,
             "store.stat" => Command::StoreStat,
             "config.set" => Command::ConfigSet {
                 key: request.key.ok_or_else(|| missing("config.set", "key"))?,
                 value: request.value.ok_or_else(|| missing("config.set", "value"))?,
             },
+            verb if queue::VERBS.iter().any(|known| verb.starts_with(known)) => Command::Queue(QueueCommand::parse(&request)?),
             "status" => Command::Status,
             "metrics" => Command::Metrics,
             "reload" => Command::Reload,
@@ -189,13 +267,30 @@ impl Command {
                 request.address = Some(address.to_string());
                 request.bytes = Some(*octets);
             }
-            Command::UserRemove { address } | Command::AliasRemove { address } | Command::MailExport { address } => {
+            Command::UserAppPass { address, name } | Command::UserAppPassRemove { address, name } => {
+                request.address = Some(address.to_string());
+                request.name = Some(name.clone());
+            }
+            Command::UserRemove { address }
+            | Command::UserAppPassList { address }
+            | Command::AliasRemove { address }
+            | Command::MailExport { address } => {
                 request.address = Some(address.to_string());
             }
             Command::ConfigSet { key, value } => {
                 request.key = Some(key.clone());
                 request.value = Some(value.clone());
             }
+            Command::Send(send) => {
+                request.from.clone_from(&send.from);
+                request.full_name.clone_from(&send.full_name);
+                request.to = Some(send.to.clone());
+                request.notify.clone_from(&send.notify);
+                request.ret.clone_from(&send.ret);
+                request.envid.clone_from(&send.envid);
+                request.bytes = Some(send.octets);
+            }
+            Command::Queue(command) => command.write(&mut request),
             Command::UserList
             | Command::AliasList
             | Command::StoreCheck
@@ -210,9 +305,13 @@ impl Command {
 
     /// Whether it changes something, which is worth a line of the log.
     pub fn is_change(&self) -> bool {
+        if let Command::Queue(command) = self {
+            return command.is_change();
+        }
         !matches!(
             self,
             Command::UserList
+                | Command::UserAppPassList { .. }
                 | Command::AliasList
                 | Command::MailList { .. }
                 | Command::MailShow { .. }
@@ -231,6 +330,9 @@ impl Command {
             Command::UserList => "user.list",
             Command::UserPasswd { .. } => "user.passwd",
             Command::UserRemove { .. } => "user.remove",
+            Command::UserAppPass { .. } => "user.apppass.add",
+            Command::UserAppPassList { .. } => "user.apppass.list",
+            Command::UserAppPassRemove { .. } => "user.apppass.remove",
             Command::AliasAdd { .. } => "alias.add",
             Command::AliasList => "alias.list",
             Command::AliasRemove { .. } => "alias.remove",
@@ -238,6 +340,8 @@ impl Command {
             Command::MailShow { .. } => "mail.show",
             Command::MailImport { .. } => "mail.import",
             Command::MailExport { .. } => "mail.export",
+            Command::Send(_) => "send",
+            Command::Queue(command) => command.verb(),
             Command::StoreCheck => "store.check",
             Command::StoreStat => "store.stat",
             Command::ConfigSet { .. } => "config.set",
@@ -279,6 +383,16 @@ pub struct UserRow {
     pub created: String,
 }
 
+/// One app password of an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, SerJson, DeJson)]
+pub struct AppPassRow {
+    pub name: String,
+    /// RFC 3339, UTC
+    pub created: String,
+    /// only in the answer to its making
+    pub password: Option<String>,
+}
+
 /// One alias of `alias list`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, SerJson, DeJson)]
 pub struct AliasRow {
@@ -316,8 +430,16 @@ pub struct StatusRow {
     pub sessions: u64,
     pub stored_messages: u64,
     pub received: u64,
+    /// what waits to be delivered elsewhere
+    pub queued_messages: u64,
+    pub queued_recipients: u64,
+    pub held_recipients: u64,
+    /// arrival of the oldest message in the queue, RFC 3339; empty: the queue is empty
+    pub queue_oldest: String,
     pub resident_bytes: u64,
     pub disk_available_bytes: u64,
+    /// what is good to know, each a sentence
+    pub notes: Vec<String>,
     /// what a person should do something about, each a sentence
     pub problems: Vec<String>,
 }
@@ -353,6 +475,9 @@ mod tests {
             Command::UserList,
             Command::UserPasswd { address: ann.clone(), password },
             Command::UserRemove { address: ann.clone() },
+            Command::UserAppPass { address: ann.clone(), name: "my \"phone\"".into() },
+            Command::UserAppPassList { address: ann.clone() },
+            Command::UserAppPassRemove { address: ann.clone(), name: "phone".into() },
             Command::AliasAdd { address: ann.clone(), to: vec![ann.clone(), ann.clone()] },
             Command::AliasList,
             Command::AliasRemove { address: ann.clone() },
@@ -361,6 +486,15 @@ mod tests {
             Command::MailShow { address: ann.clone(), id: u64::MAX },
             Command::MailImport { address: ann.clone(), octets: 7 },
             Command::MailExport { address: ann },
+            Command::Send(SendRequest {
+                from: Some("ann@home.test".into()),
+                full_name: Some("Ann \"B\"".into()),
+                to: vec!["root".into(), "a@b.test".into()],
+                notify: Some("NEVER".into()),
+                ret: None,
+                envid: Some("x".into()),
+                octets: 12,
+            }),
             Command::StoreCheck,
             Command::StoreStat,
             Command::ConfigSet { key: "limits.connections".into(), value: "7".into() },

@@ -1,0 +1,149 @@
+//! Logins on a real store: who gets in, what a stranger can tell, and when a pair is blocked.
+
+use std::net::Ipv4Addr;
+
+use ring::rand::SystemRandom;
+use smol::LocalExecutor;
+
+use super::*;
+use crate::config::check::check;
+use crate::net::clock::Hand;
+use crate::net::clock::RELEASED;
+use crate::proto::smtp::sasl::Mechanism;
+use crate::store::NewAccount;
+use crate::store::Options;
+use crate::store::accounts::AppPassword;
+use crate::store::accounts::ScramSalt;
+
+const APP: &str = "k7m2p-x9q4w-3hd8-vvvv-0000-zzzz";
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+
+struct Scene {
+    logins: Logins,
+    hand: Hand,
+    ann: AccountId,
+}
+
+/// ann@home.test with the password `localserve` and an app password; bob@home.test and bob@other.test with neither.
+fn play<F: Future<Output = ()>>(story: impl FnOnce(Scene) -> F) {
+    let mut name = [0; 8];
+    SystemRandom::new().fill(&mut name).unwrap();
+    let dir = std::env::temp_dir().join(format!("pipit-logins-{}", u64::from_be_bytes(name)));
+    let text = format!(
+        "hostname = \"mx.home.test\"\ndir = \"{}\"\n[[domain]]\nname = \"home.test\"\n[[domain]]\nname = \"other.test\"\n",
+        dir.display()
+    );
+    crate::net::run(&LocalExecutor::new(), async {
+        let store = Store::open(&dir, Options { map_size: Some(16 << 20) }).unwrap();
+        let mut ids = Vec::new();
+        for (address, password) in [("Ann@home.test", "localserve"), ("bob@home.test", ""), ("bob@other.test", "")] {
+            let password = if password.is_empty() { String::new() } else { passwords::hash(password).unwrap() };
+            let new = NewAccount { address: Address::parse(address).unwrap(), password, created: RELEASED };
+            ids.push(store.write(move |w| accounts::create(w, new)).await.unwrap().unwrap());
+        }
+        let ann = ids[0];
+        let key = salt_key(&store.read(meta::instance_id).unwrap());
+        let salt = ScramSalt { salt: salt_for(&key, "Ann@home.test"), iterations: scram::ITERATIONS };
+        let keys = scram::derive(APP, &salt.salt, salt.iterations);
+        let app = AppPassword { name: "phone".into(), created: RELEASED, stored_key: keys.stored, server_key: keys.server };
+        store.write(move |w| accounts::add_app_password(w, ann, salt, app)).await.unwrap().unwrap();
+        let (clock, hand) = Clock::settable(RELEASED);
+        let live = Rc::new(Live::new(check(&text).unwrap()));
+        let logins = Logins::new(&store, &live, &Offload::start().unwrap(), &clock, &Rc::new(Metrics::default())).unwrap();
+        drop(store);
+        story(Scene { logins, hand, ann }).await;
+    });
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+fn attempt(name: &str, password: &str) -> Attempt {
+    Attempt { mechanism: Mechanism::Plain, name: name.into(), proof: Proof::Password(Password::new(password.into())) }
+}
+
+#[test]
+fn the_hash_of_nobody_costs_what_a_hash_costs_and_fits_nothing() {
+    let real = passwords::hash("x").unwrap();
+    let parameters = |hash: &str| hash.split('$').take(4).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(parameters(NOBODYS), parameters(&real));
+    assert_eq!(NOBODYS.len(), real.len());
+    let began = Instant::now();
+    assert_eq!(passwords::verify("", NOBODYS), passwords::Verdict::Wrong);
+    let (nobodys, began) = (began.elapsed(), Instant::now());
+    assert_eq!(passwords::verify("", &real), passwords::Verdict::Wrong);
+    assert!(nobodys * 4 > began.elapsed(), "it is really computed");
+}
+
+#[test]
+fn passwords_and_app_passwords_open_the_account_they_belong_to() {
+    play(|scene| async move {
+        let ann = Verdict::Welcome(Login { account: scene.ann, address: Address::parse("Ann@home.test").unwrap() });
+        for (name, password) in
+            [("ann@HOME.test", "localserve"), ("ann", "localserve"), ("ann@home.test", APP), ("ann", &APP.to_uppercase().replace('-', " "))]
+        {
+            assert_eq!(scene.logins.check(attempt(name, password), PEER).await, ann, "{name} {password}");
+        }
+        let proved = Attempt { proof: Proof::Key(0), ..attempt("ann@home.test", "x") };
+        assert_eq!(scene.logins.check(proved, PEER).await, ann);
+        // `bob` is two people, and neither has a password.
+        for (name, password) in [("ann@home.test", "wrong"), ("bob", "localserve"), ("bob@home.test", ""), ("nobody", APP)] {
+            let other = IpAddr::V4(Ipv4Addr::new(192, 0, 2, u8::try_from(name.len()).unwrap()));
+            let verdict = scene.logins.judge(attempt(name, password)).await;
+            assert_eq!(verdict, Verdict::Refused, "{name} {other}");
+        }
+        let gone = Attempt { proof: Proof::Key(1), ..attempt("ann@home.test", "x") };
+        assert_eq!(scene.logins.judge(gone).await, Verdict::Refused);
+    });
+}
+
+#[test]
+fn challenges_do_not_tell_who_exists() {
+    play(|scene| async move {
+        let keys = |name: &str| scene.logins.keys(name).unwrap();
+        for name in ["ann@home.test", "ann", "bob@home.test", "nobody@home.test", "nobody"] {
+            let (first, second) = (keys(name), keys(&name.to_uppercase()));
+            assert_eq!((first.salt.len(), first.iterations), (SALT, scram::ITERATIONS), "{name}");
+            assert_eq!(first.salt, second.salt, "{name}");
+            assert_ne!(first.nonce, second.nonce);
+            assert_eq!(first.keys.len(), usize::from(name.starts_with("ann")), "{name}");
+        }
+        assert_eq!(keys("ann").salt, keys("ann@home.test").salt);
+        assert_eq!(keys("nobody").salt, keys("nobody@home.test").salt);
+        assert_ne!(keys("nobody").salt, keys("ann").salt);
+    });
+}
+
+#[test]
+fn a_pair_is_paused_longer_and_longer_then_blocked_for_a_while() {
+    play(|scene| async move {
+        let logins = &scene.logins;
+        let pair = logins.guesses.borrow().pair("ann@home.test", PEER);
+        let pauses: Vec<u64> = (0..FREE + 2).map(|_| logins.guesses.borrow_mut().count(pair, logins.clock.instant()).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 8, 8, 8, 8, 8, 8, 8, 8]);
+        let blocked = |name: &str, peer: IpAddr| {
+            let guesses = logins.guesses.borrow();
+            guesses.is_blocked(&guesses.pair(name, peer), logins.clock.instant())
+        };
+        assert!(blocked("ANN@home.test", PEER));
+        assert!(!blocked("ann@home.test", IpAddr::V4(Ipv4Addr::new(192, 0, 2, 8))), "the owner elsewhere gets in");
+        assert!(!blocked("bob@home.test", PEER));
+        scene.hand.advance(BLOCKED);
+        assert!(!blocked("ann@home.test", PEER));
+        assert_eq!(logins.guesses.borrow_mut().count(pair, logins.clock.instant()), FIRST_PAUSE);
+    });
+}
+
+#[test]
+fn networks_are_what_one_customer_has_and_memory_is_bounded() {
+    let mut guesses = Guesses::default();
+    let pair = |guesses: &Guesses, peer: &str| guesses.pair("ann", peer.parse().unwrap());
+    assert_eq!(pair(&guesses, "2001:db8::1"), pair(&guesses, "2001:db8::ffff:0:0:2"));
+    assert_ne!(pair(&guesses, "2001:db8::1"), pair(&guesses, "2001:db8:0:1::1"));
+    assert_eq!(pair(&guesses, "::ffff:192.0.2.7"), pair(&guesses, "192.0.2.7"));
+    let begin = Instant::now();
+    for number in 0..u32::try_from(MAX_PAIRS).unwrap() + 100 {
+        let pair = (u64::from(number), IpAddr::V4(Ipv4Addr::from(number)));
+        guesses.count(pair, begin + Duration::from_millis(number.into()));
+    }
+    assert_eq!(guesses.failures.len(), MAX_PAIRS);
+    assert!(guesses.failures.contains_key(&(200, IpAddr::V4(Ipv4Addr::from(200)))), "the longest silent ones are forgotten");
+}
