@@ -12,5 +12,9 @@ pub mod intake;
 pub mod mail;
 pub mod metrics;
 pub mod net;
+pub mod outbound;
 pub mod proto;
+pub mod reach;
 pub mod store;
+#[cfg(feature = "localserve")]
+pub mod world;

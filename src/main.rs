@@ -11,7 +11,7 @@ use pipit::cli::commands;
 use pipit::cli::place;
 
 fn main() -> ExitCode {
-    let argv: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let argv = args::as_called(std::env::args_os().map(|word| word.to_string_lossy().into_owned()));
     let invocation = match args::parse(&argv) {
         Ok(invocation) => invocation,
         Err(usage) if usage.exit == 0 => {

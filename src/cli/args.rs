@@ -3,15 +3,26 @@
 //! argh does the commands. It knows neither options before *and* after a command nor `--opt=value`, so the global
 //! options are taken out of argv first and known options are split. Behind `--` everything is left as it is.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use argh::FromArgs;
 
+use crate::admin::wire::queue::QueueCommand;
+use crate::cli::send;
+use crate::cli::sendmail;
+use crate::cli::sendmail::Complaint;
+use crate::cli::sendmail::Dialect;
+use crate::cli::sendmail::Sending;
+use crate::cli::sendmail::Task;
 use crate::cli::shapes::TopLevel;
 use crate::mail::address::Address;
+use crate::proto::dns::RecordType;
+use crate::proto::dns::name::Name;
 
 /// The options that take a value: only these are split at `=`.
-const WITH_VALUE: [&str; 3] = ["--config", "--dir", "--mailbox"];
+const WITH_VALUE: [&str; 10] =
+    ["--config", "--dir", "--mailbox", "--from", "--to", "--account", "--upstream", "--trust-anchor", "--at", "--negative-anchor"];
 /// The first word that argh shows in its help.
 const PROGRAM: &str = "pipit";
 /// Exit status for a command line that cannot be obeyed.
@@ -23,6 +34,8 @@ Global options, before or after the command:
   --dir DIR         the data directory
   --json            listings as JSON
   --version         print the version
+
+`pipit send` reads a message from standard input and sends it: pipit send --help
 ";
 
 /// What was asked for.
@@ -49,6 +62,18 @@ pub struct Usage {
     pub exit: i32,
 }
 
+/// Argv without the program's name; a name that is not `pipit` is a command of its own, as programs know it.
+pub fn as_called(mut words: impl Iterator<Item = String>) -> Vec<String> {
+    let name = words.next().unwrap_or_default();
+    let front: &[&str] = match name.rsplit('/').next() {
+        Some("sendmail") => &["sendmail"],
+        Some("mailq") => &["sendmail", "-bp"],
+        Some("newaliases") => &["sendmail", "-bi"],
+        _ => &[],
+    };
+    front.iter().map(|word| (*word).to_owned()).chain(words).collect()
+}
+
 /// Parses argv without the program's name.
 pub fn parse(argv: &[String]) -> Result<Invocation, Usage> {
     let (globals, rest) = split(argv)?;
@@ -56,7 +81,28 @@ pub fn parse(argv: &[String]) -> Result<Invocation, Usage> {
         let help = parse_commands(&["--help".to_owned()]).err();
         return Err(complaint(help.map_or_else(String::new, |usage| usage.text)));
     }
-    Ok(Invocation { globals, command: parse_commands(&rest)? })
+    let command = match rest.split_first() {
+        // What stands behind these is sendmail's language, not argh's.
+        Some((word, behind)) if SENDING.contains(&word.as_str()) => sending(word, behind)?,
+        _ => parse_commands(&rest)?,
+    };
+    Ok(Invocation { globals, command })
+}
+
+/// `pipit send` and `pipit sendmail`.
+const SENDING: [&str; 2] = ["send", "sendmail"];
+
+fn sending(word: &str, behind: &[String]) -> Result<Command, Usage> {
+    if behind.iter().take_while(|word| *word != "--").any(|word| word == "--help") {
+        return Err(Usage { text: send::HELP.to_owned(), exit: 0 });
+    }
+    let dialect = if word == "send" { Dialect::Pipit } else { Dialect::Sendmail };
+    Ok(match sendmail::parse(dialect, behind) {
+        Ok(Task::Send(sending)) => Command::Send(sending),
+        Ok(Task::ListQueue) => Command::Queue(QueueCommand::List),
+        Ok(Task::Nothing) => Command::Nothing,
+        Err(complaint) => Command::Complaint(dialect, complaint),
+    })
 }
 
 fn complaint(text: String) -> Usage {
@@ -92,6 +138,8 @@ fn split(argv: &[String]) -> Result<(Globals, Vec<String>), Usage> {
             "--version" if rest.is_empty() => return Err(Usage { text: format!("{PROGRAM} {}\n", env!("CARGO_PKG_VERSION")), exit: 0 }),
             // argh finds help only behind the last word of a command. The plain word counts only as the first one: it
             // may be the value of a key.
+            // For sendmail -h is the number of hops.
+            "-h" if rest.first().is_some_and(|word| SENDING.contains(&word.as_str())) => rest.push(option),
             "--help" | "-h" => help = true,
             "help" if rest.is_empty() => help = true,
             _ => {
@@ -124,7 +172,9 @@ fn parse_commands(words: &[String]) -> Result<Command, Usage> {
 #[derive(Debug, PartialEq)]
 pub enum Command {
     Serve,
-    Localserve { fresh: bool },
+    Localserve {
+        fresh: bool,
+    },
     Status,
     Metrics,
     Reload,
@@ -133,7 +183,15 @@ pub enum Command {
     User(UserCommand),
     Alias(AliasCommand),
     Mail(MailCommand),
+    /// `pipit queue` and `pipit hold`
+    Queue(QueueCommand),
     Store(StoreCommand),
+    Send(Sending),
+    /// `newaliases`: nothing is to be done
+    Nothing,
+    /// of `send`, whose exit status depends on the name it was called by
+    Complaint(Dialect, Complaint),
+    Dns(DnsCommand),
 }
 
 #[derive(Debug, PartialEq)]
@@ -152,6 +210,15 @@ pub enum UserCommand {
     List,
     Passwd { address: Address, password: PasswordFrom },
     Remove { address: Address },
+    AppPass(AppPassCommand),
+}
+
+/// `pipit user apppass …`
+#[derive(Debug, PartialEq)]
+pub enum AppPassCommand {
+    Add { address: Address, name: String },
+    List { address: Address },
+    Remove { address: Address, name: String },
 }
 
 /// Where a new password is read from: never the command line, which every user of the machine can see.
@@ -188,4 +255,10 @@ pub enum StoreCommand {
     Check,
     Stat,
     Compact,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum DnsCommand {
+    /// no upstreams: those of the system
+    Lookup { upstreams: Vec<SocketAddr>, name: Name, kind: RecordType },
 }

@@ -21,6 +21,7 @@ use crate::admin::Channel;
 use crate::admin::Failure;
 use crate::admin::Gone;
 use crate::admin::Instance;
+use crate::admin::send::Caller;
 use crate::admin::wire::Command;
 use crate::admin::wire::OctetsHead;
 use crate::admin::wire::SOCKET;
@@ -29,6 +30,7 @@ use crate::cli::owner;
 use crate::cli::place::Place;
 use crate::config::live::Live;
 use crate::config::settings::Settings;
+use crate::inbound::handed_in;
 use crate::metrics::Metrics;
 use crate::net::clock::Clock;
 use crate::net::clock::RELEASED;
@@ -52,12 +54,25 @@ pub trait Listener {
     fn octets(&mut self, bytes: &[u8]) -> io::Result<()>;
 }
 
+/// Who did a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Server,
+    /// no server runs: this process
+    Ourselves,
+}
+
 /// Does the command where it can be done. `octets`: what follows the request of an import.
 pub fn ask(place: &Place, command: Command, octets: &[u8], listener: &mut impl Listener) -> Result<(), Failure> {
+    ask_any(place, command, octets, listener).map(|_| ())
+}
+
+/// As `ask`, and tells who did it.
+pub fn ask_any(place: &Place, command: Command, octets: &[u8], listener: &mut impl Listener) -> Result<Way, Failure> {
     let begun = Instant::now();
     loop {
         match UnixStream::connect(place.dir.join(SOCKET)) {
-            Ok(stream) => return online(stream, &command, octets, listener),
+            Ok(stream) => return online(stream, &command, octets, listener).map(|()| Way::Server),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let error = format!("the control socket in {} is not for this user", place.dir.display());
                 return Err(Failure::new(error, "run the command as root or as the server's user"));
@@ -70,7 +85,7 @@ pub fn ask(place: &Place, command: Command, octets: &[u8], listener: &mut impl L
             // A server that starts or ends right now, or another command: soon one of both ways is open.
             Err(OpenError::Locked { .. }) if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_STEP),
             Err(error) => return Err(not_opened(&place.dir, error)),
-            Ok(store) => return offline(instance(place, settings, store)?, command, octets, listener),
+            Ok(store) => return offline(instance(place, settings, store)?, command, octets, listener).map(|()| Way::Ourselves),
         }
     }
 }
@@ -99,7 +114,8 @@ fn broken(error: io::Error) -> Failure {
     Failure::new(format!("the connection to the server broke: {error}"), "look into the server's log, then try again")
 }
 
-fn online(stream: UnixStream, command: &Command, octets: &[u8], listener: &mut impl Listener) -> Result<(), Failure> {
+/// Puts the command to a server that answered, and reads to its verdict.
+pub(super) fn online(stream: UnixStream, command: &Command, octets: &[u8], listener: &mut impl Listener) -> Result<(), Failure> {
     stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
     let mut sending = stream.try_clone().map_err(broken)?;
     let mut line = command.to_line();
@@ -171,7 +187,11 @@ fn instance(place: &Place, settings: Settings, store: Store) -> Result<Instance,
 fn offline(instance: Instance, command: Command, octets: &[u8], listener: &mut impl Listener) -> Result<(), Failure> {
     let mut channel = DirectChannel { source: octets, listener };
     crate::net::run(&smol::LocalExecutor::new(), async {
-        let outcome = admin::run(&instance, command, &mut channel).await;
+        let outcome = match command {
+            // Who may open the store may do everything.
+            Command::Send(request) => handed_in::take(&instance, &Caller::Owner, request, &mut channel).await,
+            command => admin::run(&instance, command, &mut channel).await,
+        };
         instance.store.close().await;
         outcome
     })

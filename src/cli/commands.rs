@@ -6,6 +6,7 @@ use std::io;
 use crate::admin::Failure;
 use crate::admin::wire;
 use crate::cli::args::AliasCommand;
+use crate::cli::args::AppPassCommand;
 use crate::cli::args::Command;
 use crate::cli::args::ConfigCommand;
 use crate::cli::args::Globals;
@@ -15,6 +16,7 @@ use crate::cli::args::StoreCommand;
 use crate::cli::args::UserCommand;
 use crate::cli::ask;
 use crate::cli::configuration;
+use crate::cli::dns;
 use crate::cli::import;
 use crate::cli::owner;
 use crate::cli::place;
@@ -25,12 +27,22 @@ use crate::cli::print::Lines;
 use crate::cli::print::Raw;
 use crate::cli::print::Readable;
 use crate::cli::print::Rows;
+use crate::cli::print::ShownOnce;
+use crate::cli::queue;
+use crate::cli::send;
 use crate::cli::terminal;
 use crate::mail::address::Address;
 use crate::store;
 
 /// Does a command that is not a server, and tells about it. Exit status: 0 fine, 1 no or a problem, 2 bad usage.
 pub fn run(globals: &Globals, command: Command) -> i32 {
+    let command = match command {
+        // These have exit statuses of their own.
+        Command::Send(sending) => return send::run(globals, sending),
+        Command::Complaint(dialect, complaint) => return send::complain(dialect, &complaint),
+        Command::Nothing => return 0,
+        command => command,
+    };
     match dispatch(globals, command) {
         Ok(()) => 0,
         Err(failure) => {
@@ -45,7 +57,9 @@ pub fn run(globals: &Globals, command: Command) -> i32 {
 
 fn dispatch(globals: &Globals, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve | Command::Localserve { .. } => Err(Failure::new("a server is started by main", "report this")),
+        Command::Serve | Command::Localserve { .. } | Command::Send(_) | Command::Complaint(..) | Command::Nothing => {
+            Err(Failure::new("a server is started by main", "report this"))
+        }
         Command::Status => listed(globals, wire::Command::Status, Rows::Status, ""),
         Command::Metrics => metrics(globals),
         Command::Reload => serving(globals, wire::Command::Reload),
@@ -54,12 +68,14 @@ fn dispatch(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::User(command) => user(globals, command),
         Command::Alias(command) => alias(globals, command),
         Command::Mail(command) => mail(globals, command),
+        Command::Queue(command) => queue::run(globals, command),
         Command::Store(command) => store_command(globals, &command),
+        Command::Dns(command) => dns::run(globals, &command),
     }
 }
 
 /// Asks for rows and prints them.
-fn listed(globals: &Globals, command: wire::Command, rows: Rows, nothing: &str) -> Result<(), Failure> {
+pub(super) fn listed(globals: &Globals, command: wire::Command, rows: Rows, nothing: &str) -> Result<(), Failure> {
     let place = place::find(globals)?;
     if globals.json {
         return ask::ask(&place, command, &[], &mut Lines);
@@ -78,7 +94,7 @@ fn output(error: io::Error) -> Failure {
 }
 
 /// Asks for something that has no rows, and says what was done.
-fn done(globals: &Globals, command: wire::Command, words: &str) -> Result<(), Failure> {
+pub(super) fn done(globals: &Globals, command: wire::Command, words: &str) -> Result<(), Failure> {
     ask::ask(&place::find(globals)?, command, &[], &mut Lines)?;
     if !globals.json {
         println!("{words}");
@@ -128,6 +144,24 @@ fn user(globals: &Globals, command: UserCommand) -> Result<(), Failure> {
         UserCommand::Remove { address } => {
             let words = format!("account {address} and its mail are removed");
             done(globals, wire::Command::UserRemove { address }, &words)
+        }
+        UserCommand::AppPass(command) => app_password(globals, command),
+    }
+}
+
+fn app_password(globals: &Globals, command: AppPassCommand) -> Result<(), Failure> {
+    match command {
+        AppPassCommand::Add { address, name } => {
+            let (place, command) = (place::find(globals)?, wire::Command::UserAppPass { address, name });
+            if globals.json { ask::ask(&place, command, &[], &mut Lines) } else { ask::ask(&place, command, &[], &mut ShownOnce) }
+        }
+        AppPassCommand::List { address } => {
+            let nothing = format!("no app passwords yet: pipit user apppass add {address} NAME");
+            listed(globals, wire::Command::UserAppPassList { address }, Rows::AppPasswords, &nothing)
+        }
+        AppPassCommand::Remove { address, name } => {
+            let words = format!("the app password {name:?} of {address} is removed");
+            done(globals, wire::Command::UserAppPassRemove { address, name }, &words)
         }
     }
 }

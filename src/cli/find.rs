@@ -13,6 +13,14 @@ pub const FILE_NAME: &str = "pipit.toml";
 /// Where it is looked for when nothing was said: the package's place, then the image's boot partition.
 pub const PLACES: [&str; 2] = ["/etc/pipit/pipit.toml", "/boot/pipit.toml"];
 
+/// Where the system's server takes mail from programs of every user, who may read neither its directory nor its configuration.
+pub const RUNTIME_FOLDER: &str = "/run/pipit";
+
+/// Whether this is the configuration of the system's server: found without being named.
+pub fn is_system_wide(file: &Path) -> bool {
+    PLACES.iter().any(|place| file == Path::new(place))
+}
+
 /// Where the configuration is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {

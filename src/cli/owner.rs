@@ -5,11 +5,14 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::lchown;
 use std::path::Path;
+use std::path::PathBuf;
 
 use crate::admin::Failure;
+use crate::cli::find::RUNTIME_FOLDER;
 use crate::config::settings::Settings;
 use crate::host::privileges;
 use crate::host::privileges::User;
@@ -53,7 +56,7 @@ pub fn hand_over(dir: &Path, user: User) -> Result<(), Failure> {
         return Ok(());
     }
     let names = fs::read_dir(dir).map_err(failed(dir))?.collect::<io::Result<Vec<_>>>().map_err(failed(dir))?;
-    let known = |name: &str| OURS.contains(&name) || name == "pipit.sock";
+    let known = |name: &str| OURS.contains(&name) || name == "pipit.sock" || name == "send.sock";
     let foreign = names.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).find(|name| !known(name));
     if owner != 0 || foreign.is_some() {
         let why = foreign.map_or("it belongs to another user".into(), |name| format!("it holds {name}, which is not Pipit's"));
@@ -70,6 +73,19 @@ pub fn hand_over(dir: &Path, user: User) -> Result<(), Failure> {
         }
     }
     give(dir, user).map_err(failed(dir))
+}
+
+/// The folder of the system's socket for handing mail in, if there can be one: made by root, or by systemd for its user
+/// (`RuntimeDirectory=pipit`). `None` is no fault: the socket in the data directory is there in any case.
+pub fn make_runtime_folder(user: Option<User>) -> Option<PathBuf> {
+    let folder = PathBuf::from(RUNTIME_FOLDER);
+    let made = fs::DirBuilder::new().mode(0o755).create(&folder);
+    if let (Ok(()), Some(user)) = (made, user) {
+        give(&folder, user).ok()?;
+    }
+    let facts = fs::symlink_metadata(&folder).ok()?;
+    let own = user.map_or_else(|| rustix::process::getuid().as_raw(), |user| user.uid);
+    (facts.is_dir() && facts.uid() == own).then_some(folder)
 }
 
 fn give(path: &Path, user: User) -> io::Result<()> {
@@ -95,6 +111,11 @@ pub fn become_owner(dir: &Path, settings: &Settings) -> Result<(), Failure> {
             None => return Ok(()),
         },
     };
+    // A configuration may name root itself (localserve's does). There is nobody to become then, and a second attempt, after
+    // a wait for the lock, would find its capabilities gone.
+    if user.uid == 0 {
+        return Ok(());
+    }
     privileges::drop_to(user, privileges::NetBind::Drop)
         .map_err(|error| Failure::new(format!("cannot become the owner of {}: {error}", dir.display()), "run the command as that user"))
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use nanoserde::DeJson;
 
 use crate::admin::wire::AliasRow;
+use crate::admin::wire::AppPassRow;
 use crate::admin::wire::MailRow;
 use crate::admin::wire::OctetsHead;
 use crate::admin::wire::StatusRow;
@@ -16,6 +17,7 @@ use crate::admin::wire::TableRow;
 use crate::admin::wire::TextRow;
 use crate::admin::wire::UserRow;
 use crate::cli::ask::Listener;
+use crate::cli::queue;
 
 /// Widest cell of a column; what is longer is cut with an ellipsis.
 const WIDEST: usize = 44;
@@ -25,10 +27,14 @@ const WIDEST: usize = 44;
 pub enum Rows {
     Mail,
     Users,
+    AppPasswords,
     Aliases,
     Tables,
     Text,
     Status,
+    Queue,
+    Steered,
+    Holds,
 }
 
 /// JSON lines as they come.
@@ -68,8 +74,12 @@ impl Columns {
         let head: &[&str] = match self.rows {
             Rows::Mail => &["ID", "MAILBOX", "RECEIVED", "SIZE", "FROM", "SUBJECT", "TLS"],
             Rows::Users => &["ADDRESS", "MESSAGES", "OCTETS", "CREATED"],
+            Rows::AppPasswords => &["NAME", "CREATED"],
             Rows::Aliases => &["ADDRESS", "TO"],
             Rows::Tables => &["TABLE", "ROWS", "OCTETS"],
+            Rows::Queue => &queue::QUEUE_HEAD,
+            Rows::Steered => &queue::STEERED_HEAD,
+            Rows::Holds => &queue::HOLD_HEAD,
             Rows::Text | Rows::Status => &[],
         };
         let mut table = Vec::with_capacity(self.cells.len() + 1);
@@ -97,16 +107,21 @@ fn print_table(table: &[Vec<String>]) -> io::Result<()> {
     Ok(())
 }
 
+/// One line, no control characters.
+pub(super) fn safe(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// One line, no control characters, not wider than a column.
-fn cell(text: &str) -> String {
-    let safe: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+pub(super) fn cell(text: &str) -> String {
+    let safe = safe(text);
     if safe.chars().count() <= WIDEST {
         return safe;
     }
     safe.chars().take(WIDEST - 1).chain(['…']).collect()
 }
 
-fn parsed<T: DeJson>(json: &str) -> io::Result<T> {
+pub(super) fn parsed<T: DeJson>(json: &str) -> io::Result<T> {
     T::deserialize_json(json).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("unexpected answer: {error}")))
 }
 
@@ -122,6 +137,10 @@ impl Listener for Columns {
                 let row: UserRow = parsed(json)?;
                 vec![row.address, row.messages.to_string(), row.bytes.to_string(), row.created]
             }
+            Rows::AppPasswords => {
+                let row: AppPassRow = parsed(json)?;
+                vec![cell(&row.name), row.created]
+            }
             Rows::Aliases => {
                 let row: AliasRow = parsed(json)?;
                 vec![row.address, row.to.join(", ")]
@@ -131,6 +150,9 @@ impl Listener for Columns {
                 vec![row.table, row.rows.to_string(), row.bytes.to_string()]
             }
             Rows::Text => vec![parsed::<TextRow>(json)?.text],
+            Rows::Queue => queue::queue_cells(json)?,
+            Rows::Steered => queue::steered_cells(json)?,
+            Rows::Holds => queue::hold_cells(json)?,
             Rows::Status => return status(&parsed(json)?, &mut self.cells),
         };
         self.cells.push(cells);
@@ -156,7 +178,11 @@ fn status(row: &StatusRow, cells: &mut Vec<Vec<String>>) -> io::Result<()> {
     }
     fact("domains", row.domains.join(", "));
     fact("accounts", format!("{} with {} messages", row.accounts, row.stored_messages));
+    fact("queue", queue_words(row));
     fact("disk", format!("{} MiB free", row.disk_available_bytes >> 20));
+    for note in &row.notes {
+        fact("note", note.clone());
+    }
     if row.problems.is_empty() {
         fact("problems", "none".into());
     }
@@ -164,6 +190,33 @@ fn status(row: &StatusRow, cells: &mut Vec<Vec<String>>) -> io::Result<()> {
         fact("problem", problem.clone());
     }
     Ok(())
+}
+
+fn queue_words(row: &StatusRow) -> String {
+    match (row.queued_messages, row.held_recipients) {
+        (0, _) => "empty".into(),
+        (messages, held) => {
+            format!(
+                "{messages} messages for {} recipients, {held} of them held; the oldest since {}",
+                row.queued_recipients, row.queue_oldest
+            )
+        }
+    }
+}
+
+/// A new app password: it alone on stdout, the advice beside it.
+pub struct ShownOnce;
+
+impl Listener for ShownOnce {
+    fn line(&mut self, json: &str) -> io::Result<()> {
+        let row: AppPassRow = parsed(json)?;
+        eprintln!("the password for {} – it is shown this once:", cell(&row.name));
+        writeln!(io::stdout().lock(), "{}", row.password.unwrap_or_default())
+    }
+
+    fn octets(&mut self, _bytes: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// `mail show`: facts and text for a terminal.
