@@ -1,13 +1,16 @@
 //! `pipit localserve`: the product on loopback, without root, network or configuration.
 //!
-//! Makes a directory with a configuration for `home.test` and two accounts, notes it for commands without `--config`,
-//! says what to try, and serves. Without `--dir` the directory is a temporary one that is removed at the end.
+//! Two servers in one process: ours for `home.test` on 127.0.0.1, and `friend.test` on 127.0.1.2, in the folder `friend` of the
+//! same directory. Their mail to each other really leaves through queue, DNS and SMTP: the names are answered by the small
+//! internet of `world`, which both are told to ask. The directory is noted for commands without `--config`; without `--dir`
+//! it is a temporary one that is removed at the end.
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::path::PathBuf;
 
 use crate::admin::Failure;
 use crate::admin::runtime;
@@ -15,13 +18,32 @@ use crate::admin::settings::write_file;
 use crate::cli::args::Globals;
 use crate::cli::place;
 use crate::cli::place::FILE;
+use crate::cli::place::Place;
+use crate::host::privileges;
+use crate::world::dns;
+use crate::world::zone::LOCALSERVE;
+use crate::world::zone::Zone;
 
 const PASSWORD: &str = "localserve";
-const ACCOUNTS: [&str; 2] = ["ann@home.test", "admin@home.test"];
+/// The second instance's folder within the directory.
+const FRIEND: &str = "friend";
+/// Where the small internet answers (`cli.md`).
+const DNS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1053);
+/// The first lines of our files, by which they are known as ours.
+const MARK: &str = "# pipit localserve";
+
+/// One of the two servers.
+struct Site {
+    domain: &'static str,
+    address: &'static str,
+    accounts: &'static [&'static str],
+}
+
+const HOME: Site = Site { domain: "home.test", address: "127.0.0.1", accounts: &["ann@home.test", "admin@home.test"] };
+const OTHER: Site = Site { domain: "friend.test", address: "127.0.1.2", accounts: &["bob@friend.test"] };
 
 /// Serves until Ctrl-C.
 pub fn run(globals: &Globals, fresh: Fresh) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::new(format!("localserve cannot start: {error}"), "choose a directory with --dir DIR");
     let (dir, temporary) = match &globals.dir {
         Some(dir) => (std::path::absolute(dir).map_err(failed)?, None),
         None => {
@@ -32,24 +54,46 @@ pub fn run(globals: &Globals, fresh: Fresh) -> Result<(), Failure> {
     if fresh == Fresh::Yes {
         forget_data(&dir)?;
     }
-    let file = dir.join(FILE);
-    let missing = fs::symlink_metadata(&file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-    if missing {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
-        write_file(&file, &configuration(&dir))?;
-    }
-    let served = place::find(&Globals { config: Some(file), dir: None, json: false }).and_then(|mut place| {
-        runtime::note(&dir).map_err(failed)?;
-        tell(&dir);
-        // To take the note and a temporary directory back at the end.
-        place.more_writable.push(runtime::folder());
-        super::serve(place)
-    });
+    let served = serve(&dir);
     runtime::forget(&dir);
     if let Some(dir) = temporary {
         let _ = fs::remove_dir_all(dir);
     }
     served
+}
+
+fn failed(error: io::Error) -> Failure {
+    Failure::new(format!("localserve cannot start: {error}"), "choose a directory with --dir DIR")
+}
+
+fn serve(dir: &Path) -> Result<(), Failure> {
+    let mut home = settle(dir, &HOME)?;
+    let friend = settle(&dir.join(FRIEND), &OTHER)?;
+    // Before the note, which would lead commands to a server that does not start.
+    let sockets = dns::bind(DNS).map_err(|error| {
+        let hint = "another localserve is running, or another program uses this port: end that one first";
+        Failure::new(format!("localserve cannot start: its DNS cannot listen on {DNS}: {error}"), hint)
+    })?;
+    let zone = Zone::parse(LOCALSERVE).map_err(|error| Failure::new(error, "report this"))?;
+    runtime::note(dir).map_err(failed)?;
+    // To take the note and a temporary directory back at the end.
+    home.more_writable.push(runtime::folder());
+    let told = dir.to_path_buf();
+    super::serve_all(vec![home, friend], move |tasks| {
+        dns::start(tasks, sockets, zone).map_err(failed)?;
+        tell(&told);
+        Ok(())
+    })
+}
+
+/// Makes a site's directory and configuration where they are missing.
+fn settle(dir: &Path, site: &Site) -> Result<Place, Failure> {
+    let file = dir.join(FILE);
+    if fs::symlink_metadata(&file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+        write_file(&file, &configuration(dir, site))?;
+    }
+    place::find(&Globals { config: Some(file), dir: None, json: false })
 }
 
 /// Whether data of an earlier run is removed first.
@@ -62,11 +106,13 @@ pub enum Fresh {
 /// Removes an earlier localserve's data; a directory that is none of ours is left alone.
 fn forget_data(dir: &Path) -> Result<(), Failure> {
     let Ok(text) = fs::read_to_string(dir.join(FILE)) else { return Ok(()) };
-    if !text.contains("# pipit localserve") {
+    if !text.contains(MARK) {
         return Err(Failure::new(format!("{} is not a localserve directory; nothing was removed", dir.display()), "choose another --dir"));
     }
-    if runtime::is_owned(dir) {
-        return Err(Failure::new(format!("a server is running in {}; nothing was removed", dir.display()), "end it first"));
+    for owned in [dir, &dir.join(FRIEND)] {
+        if runtime::is_owned(owned) {
+            return Err(Failure::new(format!("a server is running in {}; nothing was removed", owned.display()), "end it first"));
+        }
     }
     let failed = |error: io::Error| Failure::new(format!("{}: {error}", dir.display()), "remove it by hand");
     for entry in fs::read_dir(dir).map_err(failed)? {
@@ -80,21 +126,48 @@ fn forget_data(dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn configuration(dir: &Path) -> String {
+fn configuration(dir: &Path, site: &Site) -> String {
     let users: String =
-        ACCOUNTS.iter().map(|address| format!("\n[[first-user]]\naddress = \"{address}\"\npassword = \"{PASSWORD}\"\n")).collect();
-    let dir = PathBuf::from(dir).display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
+        site.accounts.iter().map(|address| format!("\n[[first-user]]\naddress = \"{address}\"\npassword = \"{PASSWORD}\"\n")).collect();
+    let text = dir.display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
+    // A demonstration runs as whoever started it, root too: its directory is nobody else's.
+    let user = if privileges::is_root() { "user = \"root\"\n" } else { "" };
+    let (Site { domain, address, .. }, port) = (site, SMTP_PORT);
     format!(
-        "# pipit localserve: a demonstration on loopback\nhostname = \"mx.home.test\"\ndir = \"{dir}\"\n\n[listen]\nsmtp = [\"127.0.0.1:1025\"]\nsubmission = [\"127.0.0.1:1587\"]\nsubmissions = [\"127.0.0.1:1465\"]\n\n[[domain]]\nname = \"home.test\"\n{users}"
+        "{MARK}: a demonstration on loopback\nhostname = \"mx.{domain}\"\ndir = \"{text}\"\n{user}\n[listen]\nsmtp = [\"{address}:{port}\"]\nsubmission = [\"{address}:1587\"]\nsubmissions = [\"{address}:1465\"]\n\n\
+         # the other servers of this small world listen on the same port, and its DNS knows them\n[outbound]\nport = {port}\nprivate-addresses = true\n\n[dns]\nupstream = [\"{DNS}\"]\n\n\
+         [[domain]]\nname = \"{domain}\"\n{users}"
     )
 }
 
+/// Of both servers; what stands for port 25 here.
+const SMTP_PORT: u16 = 1025;
+
 fn tell(dir: &Path) {
-    println!("Pipit serves home.test on this machine. Ctrl-C ends it.\n");
-    println!("  SMTP      127.0.0.1:1025 (STARTTLS with a self-signed certificate)");
-    println!("  accounts  {} (password {PASSWORD})", ACCOUNTS.join(", "));
-    println!("  data      {}\n", dir.display());
-    println!("Try, in another terminal:\n");
-    println!("  swaks --server 127.0.0.1:1025 --from x@friend.test --to ann@home.test");
-    println!("  pipit mail list ann@home.test\n");
+    let (dir, friend) = (dir.display(), dir.join(FRIEND));
+    let friend = friend.display();
+    print!(
+        "\
+Pipit serves home.test and friend.test on this machine. Ctrl-C ends it.
+
+  home.test     SMTP 127.0.0.1:1025, submission 127.0.0.1:1587 (STARTTLS) and 127.0.0.1:1465 (TLS)
+                accounts {} (password {PASSWORD}), data in {dir}
+  friend.test   SMTP 127.0.1.2:1025, submission 127.0.1.2:1587 and 127.0.1.2:1465
+                account {} (password {PASSWORD}), data in {friend}
+  DNS           {DNS}; dead.test, nullmx.test, nohost.test and missing.test go wrong, each in its way
+
+Try, in another terminal:
+
+  a login, and mail that leaves      swaks --server 127.0.0.1:1587 --tls --auth-user ann@home.test --auth-password {PASSWORD} --from ann@home.test --to bob@friend.test
+  read what Bob got                  pipit mail list bob@friend.test --dir {friend}
+  mail from a program                printf 'Subject: hello\\n\\nfrom the command line\\n' | pipit send -f ann@home.test bob@friend.test
+  mail from outside                  swaks --server 127.0.0.1:1025 --from x@friend.test --to ann@home.test
+  read what Ann got                  pipit mail list ann@home.test
+  mail that cannot leave             printf 'Subject: hello\\n\\nanybody?\\n' | pipit send -f ann@home.test x@dead.test
+  what waits, and why                pipit queue list
+
+",
+        HOME.accounts.join(", "),
+        OTHER.accounts.join(", "),
+    );
 }

@@ -38,6 +38,10 @@ pub fn start(tasks: &Tasks, instance: &Rc<Instance>, taken: Option<Stamp>) {
     tasks.spawn_service("memory watch", move || watch_memory(Rc::clone(&trimmed)));
     let timed = Rc::clone(instance);
     tasks.spawn_service("time keeper", move || keep_time(Rc::clone(&timed)));
+}
+
+/// Tells the supervisor that the event loop turns, if it wants to know; once a process.
+pub fn pet_watchdog(tasks: &Tasks) {
     let notifier = Notifier::from_environment();
     if let Some(period) = notifier.watchdog_period() {
         tasks.spawn("watchdog", async move {
