@@ -2,7 +2,13 @@
 
 use std::path::PathBuf;
 
+use pipit::admin::wire::queue::HoldFields;
+use pipit::admin::wire::queue::Picked;
+use pipit::admin::wire::queue::QueueCommand;
+use pipit::admin::wire::queue::Verb;
+use pipit::admin::wire::queue::Whom;
 use pipit::cli::args::AliasCommand;
+use pipit::cli::args::AppPassCommand;
 use pipit::cli::args::Command;
 use pipit::cli::args::ConfigCommand;
 use pipit::cli::args::Globals;
@@ -13,16 +19,51 @@ use pipit::cli::args::ShowForm;
 use pipit::cli::args::StoreCommand;
 use pipit::cli::args::Usage;
 use pipit::cli::args::UserCommand;
+use pipit::cli::args::as_called;
 use pipit::cli::args::parse;
+use pipit::cli::sendmail::Dialect;
 use pipit::mail::address::Address;
+use pipit::store::HoldId;
+use pipit::store::QueueId;
+use pipit::store::holds::Sender;
 
 fn run(line: &str) -> Result<Invocation, Usage> {
     let argv: Vec<String> = line.split(' ').filter(|word| !word.is_empty()).map(|word| word.replace('␣', " ")).collect();
     parse(&argv)
 }
 
+fn queued() -> QueueId {
+    QueueId::parse("1nfm2rbq0a1b2").expect("13 letters are an id")
+}
+
+fn steer(verb: Verb, whom: Whom) -> Command {
+    Command::Queue(QueueCommand::Steer { verb, whom })
+}
+
+fn hold(fields: HoldFields) -> Command {
+    Command::Queue(QueueCommand::HoldAdd(fields))
+}
+
 fn ann() -> Address {
     Address::parse("ann@example.org").expect("a constant address parses")
+}
+
+#[test]
+fn app_passwords_are_made_listed_and_removed() {
+    let rows = [
+        (
+            "user apppass add ann@example.org my␣phone",
+            Command::User(UserCommand::AppPass(AppPassCommand::Add { address: ann(), name: "my phone".to_owned() })),
+        ),
+        ("user apppass list ann@example.org", Command::User(UserCommand::AppPass(AppPassCommand::List { address: ann() }))),
+        (
+            "user apppass remove ann@example.org phone",
+            Command::User(UserCommand::AppPass(AppPassCommand::Remove { address: ann(), name: "phone".to_owned() })),
+        ),
+    ];
+    for (line, command) in rows {
+        assert_eq!(run(line).map(|invocation| invocation.command), Ok(command), "{line}");
+    }
 }
 
 #[test]
@@ -81,10 +122,66 @@ fn every_command_of_this_version_parses() {
         ("store stat", Command::Store(StoreCommand::Stat)),
         ("store compact", Command::Store(StoreCommand::Compact)),
     ];
+    each_means(rows);
+}
+
+#[test]
+fn commands_of_app_passwords_parse() {
+    let rows = [
+        (
+            "user apppass add ann@example.org my␣phone",
+            Command::User(UserCommand::AppPass(AppPassCommand::Add { address: ann(), name: "my phone".to_owned() })),
+        ),
+        ("user apppass list ann@example.org", Command::User(UserCommand::AppPass(AppPassCommand::List { address: ann() }))),
+        (
+            "user apppass remove ann@example.org phone",
+            Command::User(UserCommand::AppPass(AppPassCommand::Remove { address: ann(), name: "phone".to_owned() })),
+        ),
+    ];
+    each_means(rows);
+}
+
+fn each_means<const N: usize>(rows: [(&str, Command); N]) {
     for (line, command) in rows {
         let invocation = run(line).unwrap_or_else(|usage| panic!("{line}: {}", usage.text));
         assert_eq!(invocation.command, command, "{line}");
     }
+}
+
+#[test]
+fn commands_of_the_queue_parse() {
+    let rows = [
+        ("queue list", Command::Queue(QueueCommand::List)),
+        ("queue show 1NFM2RBQ0A1B2", Command::Queue(QueueCommand::Show { id: queued() })),
+        ("queue retry 1nfm2rbq0a1b2", steer(Verb::Retry, Whom::Picked(vec![Picked { id: queued(), n: None }]))),
+        (
+            "queue hold 1nfm2rbq0a1b2/2 1nfm2rbq0a1b2",
+            steer(Verb::Hold, Whom::Picked(vec![Picked { id: queued(), n: Some(1) }, Picked { id: queued(), n: None }])),
+        ),
+        ("queue release --all", steer(Verb::Release, Whom::All)),
+        ("queue fail --to=Example.ORG", steer(Verb::Fail, Whom::Domain(ann().domain))),
+        ("queue drop --to example.org", steer(Verb::Drop, Whom::Domain(ann().domain))),
+        (
+            "hold add --from <> --to example.org",
+            hold(HoldFields { sender: Some(Sender::Null), recipient_domain: Some(ann().domain), ..HoldFields::default() }),
+        ),
+        ("hold add --from=", hold(HoldFields { sender: Some(Sender::Null), ..HoldFields::default() })),
+        (
+            "hold add --from example.org --account=ann@example.org --to ann@example.org",
+            hold(HoldFields {
+                sender: Some(Sender::Domain(ann().domain)),
+                account: Some(ann()),
+                recipient: Some(ann()),
+                ..HoldFields::default()
+            }),
+        ),
+        ("hold add --all", hold(HoldFields::default())),
+        ("hold list", Command::Queue(QueueCommand::HoldList)),
+        ("hold remove 3", Command::Queue(QueueCommand::HoldRemove { id: HoldId(3) })),
+        ("sendmail -bp", Command::Queue(QueueCommand::List)),
+        ("--json sendmail -bi", Command::Nothing),
+    ];
+    each_means(rows);
 }
 
 #[test]
@@ -97,6 +194,30 @@ fn global_options_stand_anywhere() {
     ] {
         let invocation = run(line).unwrap_or_else(|usage| panic!("{line}: {}", usage.text));
         assert_eq!((invocation.globals, invocation.command), (both.clone(), Command::User(UserCommand::List)), "{line}");
+    }
+}
+
+#[test]
+fn behind_send_stands_the_language_of_sendmail() {
+    for line in ["send -h 3 -fann@example.org --json -t -- --json", "--json send -fann@example.org -t -h3 -- --json"] {
+        let invocation = run(line).unwrap_or_else(|usage| panic!("{line}: {}", usage.text));
+        let Command::Send(sending) = invocation.command else { panic!("{line}") };
+        assert!(invocation.globals.json, "{line}");
+        assert_eq!(
+            (sending.dialect, sending.from.as_deref(), sending.to.as_slice()),
+            (Dialect::Pipit, Some("ann@example.org"), &["--json".to_owned()][..])
+        );
+    }
+    assert!(matches!(run("sendmail -z").unwrap().command, Command::Complaint(Dialect::Sendmail, _)));
+    assert_eq!(run("send --help").unwrap_err().exit, 0);
+    let called = |line: &str| as_called(line.split(' ').map(str::to_owned)).join(" ");
+    for (line, argv) in [
+        ("/usr/sbin/sendmail -t -i", "sendmail -t -i"),
+        ("mailq", "sendmail -bp"),
+        ("newaliases", "sendmail -bi"),
+        ("/usr/bin/pipit send -t", "send -t"),
+    ] {
+        assert_eq!(called(line), argv);
     }
 }
 
@@ -140,6 +261,17 @@ fn what_cannot_be_obeyed_exits_with_2_and_says_why() {
         ("alias add ann@example.org", "nobody is named"),
         ("mail show ann@example.org seven", "seven"),
         ("mail import ann@example.org", "no file is named"),
+        ("queue", "subcommand"),
+        ("queue show", "id"),
+        ("queue show 17", "13 letters"),
+        ("queue retry", "at least one ID"),
+        ("queue drop 1nfm2rbq0a1b2/0", "13 letters"),
+        ("queue drop 1nfm2rbq0a1b2 --all", "either IDs"),
+        ("queue fail --to", "--to"),
+        ("queue tls required 1nfm2rbq0a1b2", "tls"),
+        ("hold add", "--all holds everything"),
+        ("hold add --all --to example.org", "no other option"),
+        ("hold remove x", "x"),
         ("mail list ann@example.org --mailbox", "--mailbox"),
         ("serve now", "now"),
         ("serve --config", "--config needs a path"),

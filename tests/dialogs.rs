@@ -14,19 +14,28 @@ use pipit::mail::header::HeaderFault;
 use pipit::mail::received::TlsFacts;
 use pipit::proto::smtp::dot::Faults;
 use pipit::proto::smtp::reply::Reply;
+use pipit::proto::smtp::sasl::Attempt;
+use pipit::proto::smtp::sasl::Proof;
+use pipit::proto::smtp::sasl::base64;
+use pipit::proto::smtp::sasl::scram;
+use pipit::proto::smtp::sasl::scram::Credentials;
 use pipit::proto::smtp::server::Action;
 use pipit::proto::smtp::server::DataVerdict;
 use pipit::proto::smtp::server::Input;
+use pipit::proto::smtp::server::KeysFound;
+use pipit::proto::smtp::server::LoginVerdict;
 use pipit::proto::smtp::server::Offer;
 use pipit::proto::smtp::server::Params;
 use pipit::proto::smtp::server::RecipientVerdict;
+use pipit::proto::smtp::server::Role;
+use pipit::proto::smtp::server::SenderVerdict;
 use pipit::proto::smtp::server::Session;
 use pipit::proto::smtp::server::SpaceVerdict;
 
 /// Fewer files than this mean that the folder was not found or was emptied.
 const AT_LEAST: usize = 50;
 /// Longest `\{a*N}`: the longest line that the driver hands in (`MAX_LINE`).
-const MAX_RUN: usize = 8 * 1024;
+const MAX_RUN: usize = 12 * 1024;
 
 #[test]
 fn every_dialog_goes_as_written() {
@@ -59,7 +68,7 @@ fn the_player_itself_is_strict() {
         ("!connect\nS: 220 …\n!expect with ESMTP", "expected"),
         ("!repeat 2 {\n!connect", "ends the block"),
         ("!repeat 2 {\n!greeted\n!}\nC: NOOP\nS: 500 …", "to go well"),
-        ("!greeted\nC: \\{a*9999}\nS: 500 …", "escape"),
+        ("!greeted\nC: \\{a*99999}\nS: 500 …", "escape"),
     ];
     for (text, reason) in wrong {
         let why = play(text).expect_err(text);
@@ -113,6 +122,9 @@ fn block<'l>(count: &str, behind: &'l [&'l str]) -> Result<Block<'l>, String> {
 enum Verdict {
     Space(SpaceVerdict),
     Recipient(RecipientVerdict),
+    Login(LoginVerdict),
+    Sender(SenderVerdict),
+    Keys(KeysFound),
 }
 
 struct Player {
@@ -121,12 +133,15 @@ struct Player {
     /// reply lines and `(close)` that no `S:` line has matched yet
     said: VecDeque<String>,
     verdict: Option<Verdict>,
+    binding: Offer,
+    /// the last login that the machine asked about
+    attempt: Option<Attempt>,
 }
 
 impl Player {
     fn new() -> Player {
         let params = Params::new(Domain::parse("mx.example.org").expect("a plain name"));
-        Player { params, session: None, said: VecDeque::new(), verdict: None }
+        Player { params, session: None, said: VecDeque::new(), verdict: None, binding: Offer::Offered, attempt: None }
     }
 
     fn line(&mut self, line: &str) -> Result<(), String> {
@@ -145,7 +160,12 @@ impl Player {
         }
         let words: Vec<&str> = line.strip_prefix('!').ok_or("unknown line")?.split(' ').collect();
         match words.as_slice() {
-            ["offer" | "limit", ..] if self.session.is_some() => Err("a setting comes too late".into()),
+            ["offer" | "limit" | "submission", ..] if self.session.is_some() => Err("a setting comes too late".into()),
+            ["submission"] => {
+                self.params.role = Role::Submission;
+                self.params.require_tls = Offer::Withheld;
+                Ok(())
+            }
             ["offer", what, "off"] => self.withhold(what),
             ["limit", what, number] => self.limit(what, number.parse().map_err(|_| "unknown number")?),
             ["expect", rest @ ..] => self.expect(rest),
@@ -160,6 +180,7 @@ impl Player {
         match what {
             "starttls" => self.params.starttls = Offer::Withheld,
             "requiretls" => self.params.require_tls = Offer::Withheld,
+            "binding" => self.binding = Offer::Withheld,
             _ => return Err(format!("unknown offer {what}")),
         }
         Ok(())
@@ -183,15 +204,27 @@ impl Player {
             ["connect"] => self.input(Input::Connected),
             ["greeted"] => self.prepare(&["!connect", "C: EHLO client.example.net"]),
             ["greeted", "tls"] => self.prepare(&["!tls-first", "!connect", "C: EHLO client.example.net"]),
+            ["logged-in"] => self.prepare(&["!tls-first", "!connect", "C: EHLO client.example.net", "C: AUTH PLAIN AGFubgBzZWNyZXQ="]),
             ["transaction"] => self.prepare(&["C: MAIL FROM:<bob@example.net>", "C: RCPT TO:<ann@example.org>"]),
             ["too-many-connections"] => self.input(Input::TooManyConnections),
-            ["tls-first" | "tls"] => self.input(Input::TlsStarted(facts())),
+            ["tls-first" | "tls"] => {
+                let binding = (self.binding == Offer::Offered).then_some([7; 32]);
+                self.input(Input::TlsStarted(facts(), binding))
+            }
             ["tls-fails"] => self.input(Input::TlsFailed),
             ["line-too-long"] => self.input(Input::LineTooLong),
             ["line-broken"] => self.input(Input::LineBroken),
             ["timeout"] => self.input(Input::TimedOut),
             ["shutdown"] => self.input(Input::ShuttingDown),
             ["space", "short"] => self.keep(Verdict::Space(SpaceVerdict::Short)),
+            ["login", how] => self.keep(Verdict::Login(login_verdict(how)?)),
+            ["sender", "foreign"] => self.keep(Verdict::Sender(SenderVerdict::Foreign)),
+            ["sender", "later"] => self.keep(Verdict::Sender(SenderVerdict::TryLater)),
+            ["keys", "later"] => self.keep(Verdict::Keys(KeysFound::TryLater)),
+            ["keys", salt, nonce, passwords @ ..] => {
+                let found = credentials(salt, nonce, passwords)?;
+                self.keep(Verdict::Keys(KeysFound::Found(found)))
+            }
             ["recipient", how] => self.keep(Verdict::Recipient(recipient_verdict(how)?)),
             ["data", rest @ ..] => self.input(Input::Data(data_verdict(rest)?)),
             other => Err(format!("unknown line {}", other.join(" "))),
@@ -222,7 +255,9 @@ impl Player {
         loop {
             action = match action {
                 Action::Listen => return Ok(()),
-                Action::Reply(reply) | Action::StartTls(reply) | Action::ReadData(reply) => return self.say(&reply),
+                Action::Reply(reply) | Action::Challenge(reply) | Action::StartTls(reply) | Action::ReadData(reply) => {
+                    return self.say(&reply);
+                }
                 Action::ReplyAndClose(reply) => {
                     self.say(&reply)?;
                     self.said.push_back("(close)".into());
@@ -232,15 +267,35 @@ impl Player {
                     self.said.push_back("(close)".into());
                     return Ok(());
                 }
+                Action::CheckLogin(attempt) => {
+                    self.attempt = Some(attempt);
+                    session.handle(Input::Login(match self.verdict.take() {
+                        None => LoginVerdict::Accepted,
+                        Some(Verdict::Login(verdict)) => verdict,
+                        Some(_) => return Err("nobody asked for anything but a login".into()),
+                    }))
+                }
+                Action::FindKeys { .. } => match self.verdict.take() {
+                    Some(Verdict::Keys(found)) => session.handle(Input::Keys(found)),
+                    _ => return Err("expected a line with keys".into()),
+                },
+                Action::CheckSender(_) => match self.verdict.take() {
+                    None => session.handle(Input::Sender(SenderVerdict::Own)),
+                    Some(Verdict::Sender(verdict)) => session.handle(Input::Sender(verdict)),
+                    Some(other) => {
+                        self.verdict = Some(other);
+                        session.handle(Input::Sender(SenderVerdict::Own))
+                    }
+                },
                 Action::CheckSpace { .. } => match self.verdict.take() {
                     None => session.handle(Input::Space(SpaceVerdict::Enough)),
                     Some(Verdict::Space(verdict)) => session.handle(Input::Space(verdict)),
-                    Some(Verdict::Recipient(_)) => return Err("nobody asked for a recipient".into()),
+                    Some(_) => return Err("nobody asked for anything but space".into()),
                 },
                 Action::CheckRecipient(_) => match self.verdict.take() {
                     None => session.handle(Input::Recipient(RecipientVerdict::Accepted)),
                     Some(Verdict::Recipient(verdict)) => session.handle(Input::Recipient(verdict)),
-                    Some(Verdict::Space(_)) => return Err("nobody asked for space".into()),
+                    Some(_) => return Err("nobody asked for anything but a recipient".into()),
                 },
             };
         }
@@ -291,11 +346,20 @@ impl Player {
             ["no-transaction"] => (Some(session.is_idle().to_string()), "true".into()),
             ["from", path] => (envelope.map(|envelope| envelope.reverse_path.to_string()), path.to_string()),
             ["to", rest @ ..] => {
-                let shown = |path: &pipit::mail::path::ForwardPath| path.to_string();
+                let shown = |recipient: &pipit::mail::envelope::Recipient| recipient.path.to_string();
                 (envelope.map(|envelope| envelope.recipients.iter().map(shown).collect::<Vec<_>>().join(" ")), rest.join(" "))
             }
             ["wish", wish @ ("default" | "required")] => (envelope.map(|envelope| envelope.require_tls.word().into()), wish.to_string()),
             ["declared", size] => (envelope.and_then(|envelope| envelope.declared_size).map(|size| size.to_string()), size.to_string()),
+            ["attempt", rest @ ..] => (self.attempt.as_ref().map(attempt_words), rest.join(" ")),
+            ["ret", ret] => (envelope.map(|envelope| envelope.ret.to_string()), ret.to_string()),
+            ["envid", envid] => (envelope.and_then(|envelope| envelope.envid.clone()), envid.to_string()),
+            ["notify", rest @ ..] => {
+                let shown = |recipient: &pipit::mail::envelope::Recipient| {
+                    format!("{}/{}", recipient.notify, recipient.orcpt.as_deref().unwrap_or_default())
+                };
+                (envelope.map(|envelope| envelope.recipients.iter().map(shown).collect::<Vec<_>>().join(" ")), rest.join(" "))
+            }
             ["utf8"] => (envelope.map(|envelope| envelope.smtp_utf8.to_string()), "true".into()),
             ["eight-bit"] => (envelope.map(|envelope| (envelope.body == Body::EightBit).to_string()), "true".into()),
             ["tls", version] => (session.tls().map(|facts| facts.version.clone()), version.to_string()),
@@ -303,6 +367,30 @@ impl Player {
         };
         if found.as_ref() == Some(&wanted) { Ok(()) } else { Err(format!("expected {wanted:?}, found {found:?}")) }
     }
+}
+
+fn login_verdict(how: &str) -> Result<LoginVerdict, String> {
+    match how {
+        "refused" => Ok(LoginVerdict::Refused),
+        "later" => Ok(LoginVerdict::TryLater),
+        _ => Err(format!("unknown verdict {how}")),
+    }
+}
+
+fn credentials(salt: &str, nonce: &str, passwords: &[&str]) -> Result<Credentials, String> {
+    let salt = base64::decode(salt.as_bytes()).ok_or("unknown salt")?;
+    let keys = passwords.iter().map(|password| scram::derive(password, &salt, scram::ITERATIONS)).collect();
+    Ok(Credentials { salt, iterations: scram::ITERATIONS, keys, nonce: nonce.to_owned() })
+}
+
+/// `MECHANISM NAME password TEXT`, `… key N` or `… wrong`.
+fn attempt_words(attempt: &Attempt) -> String {
+    let proof = match &attempt.proof {
+        Proof::Password(password) => format!("password {}", password.expose()),
+        Proof::Key(at) => format!("key {at}"),
+        Proof::Wrong => "wrong".to_owned(),
+    };
+    format!("{} {} {proof}", attempt.mechanism.name(), attempt.name)
 }
 
 fn recipient_verdict(how: &str) -> Result<RecipientVerdict, String> {

@@ -18,12 +18,17 @@ use std::time::Instant;
 use pipit::mail::address::Address;
 use pipit::mail::date::UnixTime;
 use pipit::mail::digest::Digest;
+use pipit::mail::envelope::Body;
 use pipit::mail::envelope::RequireTls;
+use pipit::mail::notify::Notify;
+use pipit::mail::notify::Ret;
 use pipit::mail::path::ReversePath;
 use pipit::store::AccountId;
+use pipit::store::BlobId;
 use pipit::store::MailboxId;
 use pipit::store::NewAccount;
 use pipit::store::Options;
+use pipit::store::QueueId;
 use pipit::store::Spool;
 use pipit::store::Store;
 use pipit::store::Uid;
@@ -35,6 +40,13 @@ use pipit::store::messages;
 use pipit::store::messages::Flags;
 use pipit::store::messages::NewMessage;
 use pipit::store::messages::Reception;
+use pipit::store::queue;
+use pipit::store::queue::Event;
+use pipit::store::queue::NewQueued;
+use pipit::store::queue::NewRecipient;
+use pipit::store::queue::Origin;
+use pipit::store::queue::Settled;
+use pipit::store::queue::Settlement;
 use smol::LocalExecutor;
 use smol::block_on;
 
@@ -63,15 +75,49 @@ fn length(number: u64) -> usize {
     if number.is_multiple_of(2) { 700_000 } else { 3_000 }
 }
 
+/// Every third message goes out, too, and half of these are done before they are acknowledged.
+fn is_queued(number: u64) -> bool {
+    number.is_multiple_of(3)
+}
+
+fn is_settled(number: u64) -> bool {
+    number.is_multiple_of(6)
+}
+
+fn new_queued(number: u64, blob: BlobId) -> NewQueued {
+    let address = Address::parse(&format!("bob@d{}.test", number % 7)).unwrap();
+    NewQueued {
+        id: QueueId(number),
+        blob,
+        reverse_path: ReversePath::Null,
+        sender: None,
+        origin: Origin::Submitted,
+        body: Body::SevenBit,
+        smtp_utf8: false,
+        ret: Ret::Unset,
+        envid: None,
+        arrived: UnixTime(0),
+        digest: Digest::default(),
+        reception: Reception::default(),
+        wish: RequireTls::Default,
+        recipients: vec![NewRecipient { address, notify: Notify::Unset, orcpt: None }],
+    }
+}
+
 async fn deliver(store: &Store, to: (AccountId, MailboxId), number: u64) {
     let mut spool = Spool::new(store, 128 << 10);
     for part in vec![b'k'; length(number)].chunks(50_000) {
         spool.push(part).await.unwrap();
     }
     let spooled = spool.finish(format!("Received: {number}\r\n").into_bytes()).unwrap();
+    let uses = if is_queued(number) { 2 } else { 1 };
     let change = store.write(move |w| {
+        let blob = blobs::adopt(w, spooled, uses)?;
+        if is_queued(number) {
+            queue::enqueue(w, new_queued(number, blob))?;
+        }
         let new = NewMessage {
-            blob: blobs::adopt(w, spooled, 1)?,
+            blob,
             return_path: ReversePath::Null,
             delivered_to: Address::parse("ann@example.org").unwrap(),
             flags: Flags::NONE,
@@ -86,6 +132,11 @@ async fn deliver(store: &Store, to: (AccountId, MailboxId), number: u64) {
         if number.is_multiple_of(4) { messages::remove(w, to.0, filed.id).map(|_| ()) } else { Ok(()) }
     });
     change.await.unwrap();
+    if is_settled(number) {
+        let event = Event { at: UnixTime(1), what: "sent".into() };
+        let settled = store.write(move |w| queue::settle(w, QueueId(number), 0, Settlement::Done, event)).await;
+        assert_eq!(settled, Ok(Settled::LastOne));
+    }
     if !number.is_multiple_of(4) {
         println!("stored {number}");
     }
@@ -163,6 +214,8 @@ fn what_was_acknowledged_survives_kill() {
         for number in &acknowledged {
             let size = length(*number) + format!("Received: {number}\r\n").len();
             assert_eq!(found.get(number), Some(&(size as u64)), "message {number} was acknowledged");
+            let queued = store.read(|r| queue::get(r, QueueId(*number))).unwrap();
+            assert_eq!(queued.is_some(), is_queued(*number) && !is_settled(*number), "message {number} of the queue");
         }
         assert_eq!(store.read(check::everything).unwrap(), []);
         block_on(store.close());

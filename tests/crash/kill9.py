@@ -192,9 +192,7 @@ def main():
             client.greet()
             answer = client.deliver("carol@peer.test", ["ann@home.test"], letter("after", SMALL))
             outcome.check("it still takes mail", answer.code == 250, answer.text)
-        under_test.stop()
-        wrong = under_test.complaints()
-        outcome.check("store check is clean", not wrong, wrong)
+        outcome.ends_clean(under_test)
     return outcome.finish()
 
 

@@ -13,6 +13,7 @@ use pipit::mail::header::Gathered;
 use pipit::mail::header::Gatherer;
 use pipit::mail::header::HeaderEnd;
 use pipit::mail::header::HeaderFault;
+use pipit::mail::received::From;
 use pipit::mail::received::Received;
 use pipit::mail::received::WithProtocol;
 use pipit::mail::words;
@@ -83,9 +84,7 @@ fn clean(text: &str, max: usize) {
 
 fn received(helo: &str, by: &Domain) -> String {
     let received = Received {
-        helo,
-        client_name: None,
-        client: [192, 0, 2, 1].into(),
+        from: From::Client { helo, name: None, address: [192, 0, 2, 1].into() },
         by,
         with: WithProtocol::Esmtp,
         require_tls: RequireTls::Default,

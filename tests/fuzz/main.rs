@@ -8,13 +8,21 @@
 mod addresses;
 mod configuration;
 mod control;
+mod dns;
 mod engine;
 mod headers;
+mod sasl;
+mod smtp_client;
 mod smtp_session;
 
 #[test]
 fn smtp_session() {
     engine::run("smtp_session", smtp_session::SEEDS, smtp_session::target);
+}
+
+#[test]
+fn smtp_client() {
+    engine::run("smtp_client", smtp_client::SEEDS, smtp_client::target);
 }
 
 #[test]
@@ -35,4 +43,14 @@ fn configuration() {
 #[test]
 fn headers() {
     engine::run("headers", headers::SEEDS, headers::target);
+}
+
+#[test]
+fn dns() {
+    engine::run("dns", dns::SEEDS, dns::target);
+}
+
+#[test]
+fn sasl() {
+    engine::run("sasl", sasl::SEEDS, sasl::target);
 }

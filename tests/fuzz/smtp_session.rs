@@ -1,7 +1,8 @@
 //! A client's whole octet stream through `Session` and `Unstuffer`, with a small driver like the real one.
 //!
-//! The first octet chooses verdicts. Promises: how the stream is cut into packets changes nothing; replies are well-formed
-//! lines; the end stays the end; REQUIRETLS is accepted under TLS only; message data ends only behind CRLF.CRLF.
+//! The first octet chooses verdicts, its highest bit a submission listener with TLS first. Promises: how the stream is cut into packets changes nothing; replies are well-formed
+//! lines; the end stays the end; REQUIRETLS is accepted under TLS only; message data ends only behind CRLF.CRLF; on
+//! submission no transaction begins before a login was accepted.
 
 use std::rc::Rc;
 
@@ -10,12 +11,16 @@ use pipit::mail::envelope::RequireTls;
 use pipit::mail::received::TlsFacts;
 use pipit::proto::smtp::dot::Unstuffer;
 use pipit::proto::smtp::reply::Reply;
+use pipit::proto::smtp::sasl::scram::Credentials;
 use pipit::proto::smtp::server::Action;
 use pipit::proto::smtp::server::DataVerdict;
 use pipit::proto::smtp::server::Input;
-use pipit::proto::smtp::server::MAX_LINE;
+use pipit::proto::smtp::server::KeysFound;
+use pipit::proto::smtp::server::LoginVerdict;
 use pipit::proto::smtp::server::Params;
 use pipit::proto::smtp::server::RecipientVerdict;
+use pipit::proto::smtp::server::Role;
+use pipit::proto::smtp::server::SenderVerdict;
 use pipit::proto::smtp::server::Session;
 use pipit::proto::smtp::server::SpaceVerdict;
 
@@ -24,6 +29,8 @@ pub const SEEDS: &[&[u8]] = &[
     b"\x01EHLO a\r\nSTARTTLS\r\nEHLO a\r\nMAIL FROM:<> REQUIRETLS SMTPUTF8\r\nRCPT TO:<p\xc3\xa4@x.org>\r\nRCPT TO:<Postmaster>\r\nDATA\r\n.\r\nRSET\r\n",
     b"\x02HELO a\r\nNOOP x\r\nVRFY y\r\nHELP\r\nEXPN z\r\nAUTH PLAIN\r\nBDAT 1 LAST\r\nRSET\r\nNONSENSE\r\nGET / HTTP/1.1\r\n",
     b"\x03EHLO a\r\nMAIL FROM:<b@x.org>\r\nRCPT TO:<ann@example.org>\r\nDATA\r\na\n.\nMAIL FROM:<c@x.org>\r\n.\r\r\n.\r\nQUIT\r\n",
+    b"\x82EHLO a\r\nAUTH PLAIN AGEAYg==\r\nMAIL FROM:<a@x.org> RET=FULL ENVID=x AUTH=<>\r\nRCPT TO:<b@y.org> NOTIFY=NEVER ORCPT=rfc822;b\r\nDATA\r\n.\r\n",
+    b"\x80EHLO a\r\nAUTH LOGIN\r\nYQ==\r\nYg==\r\nAUTH SCRAM-SHA-256\r\nbiwsbj1hLHI9Yg==\r\n*\r\nAUTH PLAIN =\r\nMAIL FROM:<>\r\n",
 ];
 
 pub fn target(data: &[u8]) {
@@ -54,13 +61,40 @@ struct Driver {
     reading: Reading,
     line: Vec<u8>,
     verdicts: u8,
+    login: Login,
+}
+
+/// Whether a transaction may begin.
+#[derive(PartialEq)]
+enum Login {
+    NotNeeded,
+    Missing,
+    Accepted,
+}
+
+fn tls_started() -> Input<'static> {
+    Input::TlsStarted(TlsFacts { version: "TLSv1.3".into(), cipher: "TLS_AES_128_GCM_SHA256".into() }, Some([7; 32]))
 }
 
 fn converse(stream: &[u8], packet: usize, choice: u8) -> Transcript {
     let mut params = Params::new(Domain::parse("mx.example.org").expect("a plain name"));
     params.max_recipients = 3;
-    let session = Session::new(Rc::new(params));
-    let mut driver = Driver { session, transcript: Transcript::default(), reading: Reading::Line, line: Vec::new(), verdicts: choice };
+    let submission = choice & 0x80 != 0;
+    if submission {
+        params.role = Role::Submission;
+    }
+    let mut session = Session::new(Rc::new(params));
+    if submission {
+        session.handle(tls_started());
+    }
+    let mut driver = Driver {
+        session,
+        transcript: Transcript::default(),
+        reading: Reading::Line,
+        line: Vec::new(),
+        verdicts: choice,
+        login: if submission { Login::Missing } else { Login::NotNeeded },
+    };
     driver.input(Input::Connected);
     for packet in stream.chunks(packet) {
         let mut rest = packet;
@@ -113,7 +147,7 @@ impl Driver {
         let line = std::mem::take(&mut self.line);
         match line.strip_suffix(b"\r\n") {
             Some(text) if text.contains(&b'\r') || text.contains(&0) => self.input(Input::LineBroken),
-            Some(text) if text.len() > MAX_LINE => self.input(Input::LineTooLong),
+            Some(text) if text.len() > self.session.max_line() => self.input(Input::LineTooLong),
             Some(text) => self.input(Input::Line(text)),
             None => self.input(Input::LineBroken),
         }
@@ -126,16 +160,24 @@ impl Driver {
         self.verdicts & 3
     }
 
+    fn keys(&mut self) -> KeysFound {
+        match self.choose() {
+            0 => KeysFound::TryLater,
+            _ => KeysFound::Found(Credentials { salt: vec![1; 16], iterations: 4096, keys: vec![], nonce: "n".into() }),
+        }
+    }
+
     fn input(&mut self, input: Input<'_>) {
         let mut action = self.session.handle(input);
         loop {
             if let Some(envelope) = self.session.envelope() {
                 assert!(envelope.require_tls != RequireTls::Required || self.session.tls().is_some());
                 assert!(envelope.recipients.len() <= 3 && self.session.greeting().is_some());
+                assert!(self.login != Login::Missing, "a transaction without a login");
             }
             let next = match action {
                 Action::Listen => return,
-                Action::Reply(reply) => return self.write(&reply),
+                Action::Reply(reply) | Action::Challenge(reply) => return self.write(&reply),
                 Action::ReadData(reply) => {
                     self.reading = Reading::Data(Unstuffer::new(), Vec::new());
                     return self.write(&reply);
@@ -150,8 +192,28 @@ impl Driver {
                 }
                 Action::StartTls(reply) => {
                     self.write(&reply);
-                    Input::TlsStarted(TlsFacts { version: "TLSv1.3".into(), cipher: "TLS_AES_128_GCM_SHA256".into() })
+                    tls_started()
                 }
+                Action::FindKeys { name } => {
+                    assert!(!name.is_empty());
+                    Input::Keys(self.keys())
+                }
+                Action::CheckLogin(attempt) => {
+                    assert!(!attempt.name.is_empty());
+                    Input::Login(match self.choose() {
+                        0 => LoginVerdict::Refused,
+                        1 => LoginVerdict::TryLater,
+                        _ => {
+                            self.login = Login::Accepted;
+                            LoginVerdict::Accepted
+                        }
+                    })
+                }
+                Action::CheckSender(_) => Input::Sender(match self.choose() {
+                    0 => SenderVerdict::Foreign,
+                    1 => SenderVerdict::TryLater,
+                    _ => SenderVerdict::Own,
+                }),
                 Action::CheckSpace { .. } => Input::Space(if self.choose() == 3 { SpaceVerdict::Short } else { SpaceVerdict::Enough }),
                 Action::CheckRecipient(_) => Input::Recipient(match self.choose() {
                     0 => RecipientVerdict::UnknownUser,

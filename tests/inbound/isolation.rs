@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use pipit::inbound::Door;
+use pipit::inbound::Port;
 use pipit::inbound::serve::serve;
 use pipit::net::stream::Stream;
 
@@ -21,7 +23,8 @@ fn a_panic_in_the_middle_of_a_message_costs_that_message_only() {
         let (fault, struck) = smol::channel::bounded::<()>(1);
         let peer = SocketAddr::new(PEER.parse().unwrap(), 40_001);
         let slot = scene.service.slots.take(peer.ip(), scene.service.clock.instant()).unwrap();
-        let session = serve(Rc::clone(&scene.service), far, peer, slot);
+        let door = Door { port: Port::Exchange, tls: None };
+        let session = serve(Rc::clone(&scene.service), door, far, peer, slot);
         scene.tasks.spawn("smtp session", async move {
             smol::future::or(session, async {
                 let _ = struck.recv().await;

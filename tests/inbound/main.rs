@@ -8,4 +8,5 @@ mod clock;
 mod isolation;
 mod scarcity;
 mod scene;
+mod submission;
 mod wishes;

@@ -4,13 +4,18 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pipit::admin::logins::Logins;
+use pipit::admin::passwords;
 use pipit::admin::settings;
 use pipit::config::check::check;
 use pipit::config::live::Live;
+use pipit::inbound::Door;
+use pipit::inbound::Port;
 use pipit::inbound::Service;
 use pipit::inbound::serve::serve;
 use pipit::mail::address::Address;
@@ -25,6 +30,7 @@ use pipit::net::deadline::sleep;
 use pipit::net::deadline::within;
 use pipit::net::lines::LineRead;
 use pipit::net::lines::LineStream;
+use pipit::net::offload::Offload;
 use pipit::net::slots::Slots;
 use pipit::net::stream::Stream;
 use pipit::net::tasks::Tasks;
@@ -43,14 +49,18 @@ use pipit::store::messages::Message;
 use smol::LocalExecutor;
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
+/// Of `PASSWORD`; made once, since it takes a while in a debug build.
+static HASH: OnceLock<String> = OnceLock::new();
 
 /// Longest wait for a reply, on the real clock.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Messages of a mailbox that are looked at.
 const MANY: usize = 10_000;
+/// Of ann@home.test.
+pub const PASSWORD: &str = "localserve";
 pub const PEER: &str = "192.0.2.7";
 
-/// ann@home.test, a service for her, and the hand of its clock.
+/// ann@home.test (and info@, her alias, and bob@, who cannot log in), a service for them, and the hand of its clock.
 pub struct Scene {
     pub service: Rc<Service>,
     pub tasks: Tasks,
@@ -76,30 +86,31 @@ pub fn play<F: Future<Output = Scene>>(limits: &str, story: impl FnOnce(Scene) -
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
+async fn make_account(store: &Store, address: &str, password: String) -> AccountId {
+    let new = NewAccount { address: Address::parse(address).unwrap(), password, created: RELEASED };
+    store.write(|w| accounts::create(w, new)).await.unwrap().unwrap()
+}
+
 impl Scene {
     async fn new(dir: &Path, limits: &str, executor: Rc<LocalExecutor<'static>>) -> Scene {
         let text = format!(
-            "hostname = \"mx.home.test\"\ndir = \"{}\"\n[listen]\nsmtp = [\"127.0.0.1:2525\"]\n[limits]\n{limits}\n[[domain]]\nname = \"home.test\"\n",
+            "hostname = \"mx.home.test\"\ndir = \"{}\"\n[listen]\nsmtp = [\"127.0.0.1:2525\"]\n[limits]\n{limits}\n[[domain]]\nname = \"home.test\"\n\
+             [[alias]]\naddress = \"info@home.test\"\nto = [\"ann@home.test\"]\n",
             dir.display()
         );
         let settings = check(&text).unwrap();
         let store = Store::open(dir, Options { map_size: Some(64 << 20) }).unwrap();
-        let new = NewAccount { address: Address::parse("ann@home.test").unwrap(), password: String::new(), created: RELEASED };
-        let account = store.write(|w| accounts::create(w, new)).await.unwrap().unwrap();
+        let account = make_account(&store, "ann@home.test", HASH.get_or_init(|| passwords::hash(PASSWORD).unwrap()).clone()).await;
+        make_account(&store, "bob@home.test", String::new()).await;
         let inbox = store.read(|r| mailboxes::inbox(r, account)).unwrap().unwrap();
         let (clock, hand) = Clock::settable(RELEASED);
         let metrics = Rc::new(Metrics::default());
         let (drain, draining) = smol::channel::bounded(1);
-        let service = Rc::new(Service {
-            store,
-            slots: Slots::new(settings::limits(&settings)),
-            budget: Budget::new(settings.limits.memory_budget),
-            live: Rc::new(Live::new(settings)),
-            metrics: Rc::clone(&metrics),
-            clock,
-            tls: None,
-            draining,
-        });
+        let (slots, budget) = (Slots::new(settings::limits(&settings)), Budget::new(settings.limits.memory_budget));
+        let live = Rc::new(Live::new(settings));
+        let logins = Logins::new(&store, &live, &Offload::start().unwrap(), &clock, &metrics).unwrap();
+        let service =
+            Rc::new(Service { store, slots, budget, live, metrics: Rc::clone(&metrics), clock, logins: Rc::new(logins), draining });
         let tasks = Tasks::new(executor, StallMeter::new(), metrics);
         Scene { service, tasks, hand, account, inbox, _drain: drain }
     }
@@ -109,8 +120,18 @@ impl Scene {
         let (near, far) = Stream::memory_pair();
         let peer: IpAddr = PEER.parse().unwrap();
         let slot = self.service.slots.take(peer, self.service.clock.instant()).unwrap();
-        self.tasks.spawn("smtp session", serve(Rc::clone(&self.service), far, SocketAddr::new(peer, 40_000), slot));
+        let door = Door { port: Port::Exchange, tls: None };
+        self.tasks.spawn("smtp session", serve(Rc::clone(&self.service), door, far, SocketAddr::new(peer, 40_000), slot));
         Client::greeted(near).await
+    }
+
+    /// A session at another kind of listener; nothing was read or said yet.
+    pub fn at_door(&self, door: Door, peer: &str) -> Stream {
+        let (near, far) = Stream::memory_pair();
+        let peer: IpAddr = peer.parse().unwrap();
+        let slot = self.service.slots.take(peer, self.service.clock.instant()).unwrap();
+        self.tasks.spawn("smtp session", serve(Rc::clone(&self.service), door, far, SocketAddr::new(peer, 40_000), slot));
+        near
     }
 
     /// Lets the sessions go on until it holds.
@@ -140,6 +161,11 @@ impl Client {
         client.expect("220 ").await;
         client.say("EHLO client.test", "250 ").await;
         client
+    }
+
+    /// The bare connection, for what comes behind STARTTLS.
+    pub fn into_stream(self) -> Stream {
+        self.0.into_stream().ok().unwrap()
     }
 
     pub async fn write(&mut self, bytes: &[u8]) {

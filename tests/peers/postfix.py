@@ -137,9 +137,7 @@ def main():
             unknown_user(outcome, sender, under_test)
             held_mail(deliveries, outcome, sender, under_test)
             sender.stop()
-        under_test.stop()
-        wrong = under_test.complaints()
-        outcome.check("store check is clean", not wrong, wrong)
+        outcome.ends_clean(under_test)
     return outcome.finish()
 
 

@@ -184,9 +184,7 @@ def main():
         if ours:
             refused_mail(outcome, under_test.port)
             outcome.check("of the refused nothing is stored", len(under_test.messages(ANN)) == before)
-        under_test.stop()
-        wrong = under_test.complaints()
-        outcome.check("store check is clean", not wrong, wrong)
+        outcome.ends_clean(under_test)
     return outcome.finish()
 
 

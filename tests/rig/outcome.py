@@ -51,6 +51,12 @@ class Outcome:
         """A figure that is not a verdict."""
         print(f"       {text}", flush=True)
 
+    def ends_clean(self, server):
+        """Stop the server; what it leaves on disk must be sound."""
+        server.stop()
+        wrong = server.complaints()
+        self.check("store check is clean", not wrong, wrong)
+
     def finish(self):
         """Print the closing line; the exit status of the test."""
         if self.passed + self.failed == 0:

@@ -3,6 +3,7 @@
 Purpose: real mail software on the other end, without touching a system-wide Postfix.
 Usage:   with Postfix(base) as p: p.start(); p.inject(message, sender, recipients); p.stop()
          Postfix(base, relay="[127.0.0.1]:2525") sends everything for home.test there; without `relay` it stores it itself.
+         Postfix(base, relay, host="127.0.0.2", port=2526) stands at that address, as a host that we send to.
 Result:  own configuration, queue, data and log below `base`, own loopback port, no chroot; started by `postfix -c`,
          stopped by the pid in its own pid file. `messages`, `bodies`, `complaints`, `memory` have the form of rig.pipit.Pipit,
          so that kill9.py and others can be proven against it.
@@ -50,6 +51,7 @@ smtpd_tls_security_level = may
 smtpd_tls_cert_file = {base}/etc/cert.pem
 smtpd_tls_key_file = {base}/etc/key.pem
 smtp_tls_loglevel = 1
+smtpd_tls_loglevel = 1
 smtp_dns_support_level = disabled
 minimal_backoff_time = 1s
 maximal_backoff_time = 3s
@@ -61,7 +63,7 @@ default_process_limit = {processes}
 """
 
 MASTER = """
-127.0.0.1:{port} inet n - n - - smtpd
+{host}:{port} inet n - n - - smtpd
 pickup    unix  n - n 60 1 pickup
 cleanup   unix  n - n - 0 cleanup
 qmgr      unix  n - n 300 1 qmgr
@@ -98,11 +100,11 @@ class Postfix:
 
     name = "postfix"
 
-    def __init__(self, base, relay=None, processes=100):
+    def __init__(self, base, relay=None, processes=100, host="127.0.0.1", port=None, more=""):
         self.base, self.relay, self.processes_limit = os.path.join(base, "postfix"), relay, processes
         self.etc = os.path.join(self.base, "etc")
         self.log = os.path.join(self.base, "postfix.log")
-        (self.port,) = free_ports(1)
+        self.host, self.port, self.more = host, port or free_ports(1)[0], more
         self.directory = os.path.join(self.base, "mail")
         self.master = None
 
@@ -126,11 +128,11 @@ class Postfix:
         if self.relay:
             main += f"transport_maps = inline:{{ {{home.test=smtp:{self.relay}}} }}\nrelay_domains = home.test\n"
         with open(os.path.join(self.etc, "main.cf"), "w") as file:
-            file.write(main)
+            file.write(main + self.more)
         with open(os.path.join(self.etc, "boxes"), "w") as file:
             file.write("ann@home.test box/\n")
         with open(os.path.join(self.etc, "master.cf"), "w") as file:
-            file.write(MASTER.format(port=self.port))
+            file.write(MASTER.format(host=self.host, port=self.port))
 
     def start(self, environment=None, wrapper=()):
         """Start and wait for the greeting; seconds it took."""
@@ -138,7 +140,7 @@ class Postfix:
             self.prepare()
         began = time.monotonic()
         done = subprocess.run([*wrapper, "postfix", "-c", self.etc, "start"], capture_output=True, env={**os.environ, **(environment or {})})
-        if first_greeting(self.port, 20) is None:
+        if first_greeting(self.port, 20, self.host) is None:
             raise RuntimeError(f"postfix did not start: {done.stderr.decode()} {self.log_text()[-2000:]}")
         with open(os.path.join(self.base, "queue", "pid", "master.pid")) as file:
             self.master = int(file.read())
@@ -167,15 +169,21 @@ class Postfix:
                 time.sleep(0.005)
             self.master = None
 
+    def write(self, name, text):
+        """Write a table below `etc` (texthash: tables need a reload, `configure()`)."""
+        with open(os.path.join(self.etc, name), "w") as file:
+            file.write(text)
+
     def configure(self, **parameters):
-        """Change main.cf parameters and reload."""
+        """Change main.cf parameters and reload, if it runs."""
         if parameters:
             subprocess.run(["postconf", "-c", self.etc, "-e", *(f"{key}={value}" for key, value in parameters.items())], check=True)
-        subprocess.run(["postfix", "-c", self.etc, "reload"], check=True, capture_output=True)
+        if self.master is not None:
+            subprocess.run(["postfix", "-c", self.etc, "reload"], check=True, capture_output=True)
 
     def inject(self, message, sender, recipients, options=""):
         """Hand a message to this Postfix for sending; RuntimeError if it does not take it."""
-        with Client(self.port) as client:
+        with Client(self.port, self.host) as client:
             client.greet()
             answer = client.deliver(sender, recipients, message, options)
             if answer.code != 250:

@@ -5,6 +5,7 @@ Usage:   c = Client(port); c.greet(); c.envelope("x@peer.test", ["ann@home.test"
 Result:  every exchange gives a Reply(code, text); a closed connection gives Reply(0, "").
 """
 
+import base64
 import hashlib
 import random
 import socket
@@ -17,11 +18,13 @@ CLOSED = Reply(0, "")
 
 
 class Client:
-    """One connection. `source` is the local address (any of 127.0.0.0/8)."""
+    """One connection. `source` is the local address (any of 127.0.0.0/8); `tls`: from the first octet."""
 
-    def __init__(self, port, host="127.0.0.1", source=None, patience=60.0):
+    def __init__(self, port, host="127.0.0.1", source=None, patience=60.0, tls=False):
         self.socket = socket.create_connection((host, port), patience, (source, 0) if source else None)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            self.socket = careless_tls().wrap_socket(self.socket)
         self.waiting = b""
 
     def __enter__(self):
@@ -79,6 +82,10 @@ class Client:
             return answer
         self.socket = careless_tls().wrap_socket(self.socket)
         return self.command("EHLO client.peer.test")
+
+    def login(self, user, password):
+        """AUTH PLAIN with an initial response (RFC 4616)."""
+        return self.command("AUTH PLAIN " + base64.b64encode(f"\0{user}\0{password}".encode()).decode())
 
     def envelope(self, sender, recipients, options=""):
         """MAIL and RCPTs; the first reply that is not 250, else the last."""

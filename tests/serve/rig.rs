@@ -100,7 +100,7 @@ impl Rig {
         }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipit"));
         command.arg("--config").arg(&self.file).args(arguments);
         command
@@ -112,9 +112,7 @@ impl Rig {
     }
 
     pub fn pipit_with_input(&self, arguments: &[&str], input: &str) -> Output {
-        let mut child = self.command(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        child.wait_with_output().unwrap()
+        feed(&mut self.command(arguments), input)
     }
 
     /// The stdout of a command that must succeed.
@@ -159,6 +157,14 @@ impl Rig {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// Runs a command with this standard input.
+pub fn feed(command: &mut Command, input: &str) -> Output {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A command that refuses its arguments does not read.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
 }
 
 impl Drop for Rig {

@@ -1,0 +1,138 @@
+//! Time: retries, the notice of a delay, the end; clocks and resolvers that cannot be trusted; the drain.
+
+use std::time::Duration;
+
+use pipit::mail::date::UnixTime;
+use pipit::metrics::DeliveryOutcome;
+use pipit::store::queue::RecipientState;
+
+use crate::scene::BEGIN;
+use crate::scene::Letter;
+use crate::scene::play;
+
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+
+#[test]
+fn a_silent_host_is_tried_for_five_days_and_the_sender_hears_twice() {
+    play("", |scene| async move {
+        // Nobody listens there.
+        scene.zone.add("dead.test. MX 10 mx.dead.test.\nmx.dead.test. A 127.0.0.77");
+        let id = scene.send(Letter::to(&["bob@dead.test"])).await;
+        scene.quiet().await;
+        let mut times = vec![BEGIN];
+        let mut delay_told = None;
+        while let Some(time) = scene.to_next_due().await {
+            times.push(time);
+            if delay_told.is_none() && !scene.inbox().is_empty() {
+                delay_told = Some(time);
+            }
+        }
+        assert_eq!(delay_told, Some(BEGIN.plus(4 * HOUR)));
+        assert_eq!(times.last(), Some(&BEGIN.plus(5 * DAY)));
+        assert!((300..340).contains(&(times[1].0 - times[0].0)), "{times:?}");
+        assert!((30..60).contains(&times.len()), "{} attempts", times.len());
+        let inbox = scene.inbox();
+        assert_eq!(inbox.len(), 2);
+        assert!(inbox[0].contains("Subject: Your message is delayed\r\n") && inbox[0].contains("Action: delayed\r\n"), "{}", inbox[0]);
+        assert!(inbox[0].contains(&format!("Will-Retry-Until: {}\r\n", BEGIN.plus(5 * DAY).rfc5322())), "{}", inbox[0]);
+        assert!(inbox[1].contains("Action: failed\r\nStatus: 4.4.1\r\n") && !inbox[1].contains("Remote-MTA"), "{}", inbox[1]);
+        assert!(inbox[1].contains(&format!("as number {id}\r\n")));
+        scene
+    });
+}
+
+#[test]
+fn what_was_tried_is_on_record() {
+    play("", |scene| async move {
+        let peer = scene.domain("peer.test", 1);
+        peer.answer("RCPT", "451 4.2.1 mailbox busy");
+        let id = scene.send(Letter::to(&["bob@peer.test"])).await;
+        scene.quiet().await;
+        let row = scene.recipients(id).remove(0);
+        let last = row.last.unwrap();
+        assert_eq!((row.attempts, last.host.as_str(), last.address.as_str(), last.remote), (1, "mx.peer.test", "127.0.0.1", true));
+        assert_eq!((last.reply.as_str(), last.status.to_string().as_str()), ("451 4.2.1 mailbox busy", "4.2.1"));
+        assert!(row.history.last().unwrap().what.starts_with("deferred by mx.peer.test[127.0.0.1]: 451 4.2.1"), "{:?}", row.history);
+        assert_eq!(scene.service.metrics.deliveries.value(DeliveryOutcome::Deferred), 1);
+        scene
+    });
+}
+
+#[test]
+fn a_wrong_clock_sends_expires_and_bounces_nothing() {
+    play("", |scene| async move {
+        let peer = scene.domain("peer.test", 1);
+        peer.answer("RCPT", "451 4.2.1 later");
+        scene.zone.add("nomx.test. MX 0 .");
+        let id = scene.send(Letter::to(&["bob@peer.test"])).await;
+        scene.quiet().await;
+        let before = scene.recipients(id);
+        for wrong in [BEGIN.plus(10 * 366 * DAY), UnixTime(0), BEGIN.plus(-10 * 366 * DAY)] {
+            scene.hand.set(wrong);
+            scene.wake().await;
+            scene.send(Letter::to(&["bob@peer.test", "eve@nomx.test"])).await;
+            pipit::net::deadline::sleep(Duration::from_millis(50)).await;
+            assert_eq!((peer.count("MAIL"), scene.inbox().len()), (1, 0), "{wrong:?}");
+            assert_eq!(scene.recipients(id), before);
+        }
+        scene.hand.set(BEGIN.plus(3600));
+        peer.forget_rules();
+        scene.wake().await;
+        scene.quiet().await;
+        let next = || scene.service.store.read(pipit::store::queue::next_due).unwrap();
+        while next().is_some() {
+            scene.until("dues of the wrong clock are pulled in", || next().is_none_or(|due| due < BEGIN.plus(2 * DAY))).await;
+            scene.to_next_due().await;
+        }
+        assert_eq!((peer.messages().len(), scene.inbox().len()), (4, 3));
+        assert!(scene.service.clock.now() < BEGIN.plus(2 * DAY));
+        scene
+    });
+}
+
+#[test]
+fn time_without_resolvers_does_not_count() {
+    play("", |scene| async move {
+        scene.zone.add("peer.test. TIMEOUT");
+        let id = scene.send(Letter::to(&["bob@peer.test"])).await;
+        scene.quiet().await;
+        for _ in 0..100 {
+            scene.hand.advance(Duration::from_secs(7200));
+            scene.wake().await;
+            scene.quiet().await;
+        }
+        assert!(scene.service.clock.now() > BEGIN.plus(8 * DAY));
+        assert_eq!((scene.recipients(id).len(), scene.inbox().len()), (1, 0));
+        scene.zone.set("");
+        let peer = scene.domain("peer.test", 1);
+        scene.to_next_due().await;
+        assert_eq!(peer.messages().len(), 1);
+        scene
+    });
+}
+
+#[test]
+fn a_drain_lets_transactions_end_and_takes_nothing_new() {
+    play("connections-per-destination = 1", |scene| async move {
+        scene.zone.add("peer.test. MX SERVFAIL");
+        let ids = [scene.send(Letter::to(&["bob@peer.test"])).await, scene.send(Letter::to(&["bob@peer.test"])).await];
+        scene.quiet().await;
+        scene.zone.set("");
+        let peer = scene.domain("peer.test", 1);
+        peer.answer(".", "wait");
+        scene.hand.advance(Duration::from_secs(400));
+        scene.wake().await;
+        scene.until("one message was sent", || peer.messages().len() == 1).await;
+        drop(scene.drain.take());
+        pipit::net::deadline::sleep(Duration::from_millis(20)).await;
+        peer.forget_rules();
+        scene.until("the visit has ended", || scene.service.busy.count() == 0).await;
+        assert_eq!(peer.messages().len(), 1);
+        let left: Vec<_> = ids.iter().flat_map(|id| scene.recipients(*id)).collect();
+        assert_eq!(left.len(), 1);
+        assert_eq!((left[0].attempts, left[0].due <= scene.service.clock.now()), (1, true));
+        assert_eq!(left[0].state, RecipientState::Waiting);
+        scene
+    });
+}
