@@ -36,7 +36,8 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Writes a configuration for home.test with ann and bob; starts nothing. `more`: further TOML.
+    /// Writes a configuration for home.test with ann and bob; starts nothing. `more`: further TOML. No resolver answers: what
+    /// this machine knows of other domains is not the test's business.
     pub fn new(more: &str) -> Rig {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("pipit-serve-{}-{number}", std::process::id()));
@@ -44,7 +45,7 @@ impl Rig {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let file = dir.join("pipit.toml");
         let text = format!(
-            "# kept comment\nhostname = \"mx.home.test\"\ndir = \"{}\"\n{more}\n[listen]\nsmtp = [\"{address}\"]\nsubmission = []\nsubmissions = []\n\n[[domain]]\nname = \"home.test\"\n\n\
+            "# kept comment\nhostname = \"mx.home.test\"\ndir = \"{}\"\n{more}\n[listen]\nsmtp = [\"{address}\"]\nsubmission = []\nsubmissions = []\n\n[dns]\nupstream = [\"127.0.0.1:9\"]\n\n[[domain]]\nname = \"home.test\"\n\n\
              [[first-user]]\naddress = \"ann@home.test\"\npassword = \"secret-word\"\n\n[[first-user]]\naddress = \"bob@home.test\"\npassword = \"secret-word\"\n",
             dir.display()
         );

@@ -110,10 +110,13 @@ fn a_torn_push_spoils_the_spool_and_leaves_no_chunk() {
     let store = scratch.open();
     let mut spool = Spool::new(&store, CHUNK);
     let bytes = message(30 * CHUNK);
-    let torn = block_on(poll_once(spool.push(&bytes)));
-    if torn.is_none() {
-        assert!(block_on(spool.push(b"more")).is_err());
-        assert!(spool.finish(Vec::new()).is_err());
+    match block_on(poll_once(spool.push(&bytes))) {
+        None => {
+            assert!(block_on(spool.push(b"more")).is_err());
+            assert!(spool.finish(Vec::new()).is_err());
+        }
+        // On a busy machine the writer is done before we look.
+        Some(_) => drop(spool),
     }
     settle(&store);
     assert_eq!((spool_rows(&store), chunk_rows(&store)), (0, 0));
