@@ -126,6 +126,7 @@ impl<'c> Batch<'c> {
             Ok(Verdict::Keep) => match writer.finish() {
                 Ok((txn, effects)) => {
                     self.bytes += effects.bytes;
+                    self.core.changed(effects.changes, effects.bytes as u64);
                     self.kept.push(Kept { job, effects });
                     return Some(txn);
                 }
@@ -165,8 +166,7 @@ impl<'c> Batch<'c> {
 /// Tells every job what became of the batch, then everybody else.
 fn complete(core: &Arc<Core>, kept: Vec<Kept>, outcome: Result<(), Error>) {
     let mut topics = Vec::new();
-    let changes = kept.iter().map(|kept| kept.effects.changes).sum();
-    let octets = kept.iter().map(|kept| kept.effects.bytes as u64).sum();
+    let changes: u64 = kept.iter().map(|kept| kept.effects.changes).sum();
     match &outcome {
         // LMDB syncs nothing when nothing changed.
         Ok(()) if changes == 0 => {}
@@ -185,7 +185,6 @@ fn complete(core: &Arc<Core>, kept: Vec<Kept>, outcome: Result<(), Error>) {
     }
     if outcome.is_ok() {
         core.bells.ring(&topics);
-        core.changed(changes, octets);
         if changes > 0 {
             core.take_put_off().into_iter().for_each(|chore| chores::begin(core, chore));
         }
