@@ -191,7 +191,7 @@ impl Session {
         match (verb, reply.class()) {
             (Verb::Ehlo, 2) => self.offers = PeerOffers::read(&reply),
             // A host of before RFC 1869. Both kinds of `Security` there are allow plaintext, hence HELO.
-            (Verb::Ehlo, 5) if !wants_tls(&reply) => return self.greet(Verb::Helo),
+            (Verb::Ehlo, 5) if !wants_tls(Stage::Hello, &reply) => return self.greet(Verb::Helo),
             (Verb::Helo, 2) => self.offers = PeerOffers::default(),
             _ => return refused(Stage::Hello, reply),
         }
@@ -258,7 +258,7 @@ fn fail(failure: HostFailure) -> Step {
 }
 
 fn refused(stage: Stage, reply: PeerReply) -> Step {
-    if wants_tls(&reply) {
+    if wants_tls(stage, &reply) {
         return fail(HostFailure::WantsTls(reply));
     }
     fail(HostFailure::Refused { stage, reply: Some(reply), text: "the host refused".to_owned() })
@@ -269,10 +269,13 @@ fn broken(stage: Stage, fault: &Break) -> HostFailure {
 }
 
 /// 530 (RFC 3207 section 4) and the statuses that say "not without (better) TLS" (RFC 3463, RFC 8689, RFC 5248): in a
-/// plaintext or unverified session they are the host's TLS failure, and this version verifies none.
-fn wants_tls(reply: &PeerReply) -> bool {
-    const STATUSES: [EnhancedStatus; 3] = [EnhancedStatus::new(5, 7, 0), EnhancedStatus::new(5, 7, 10), EnhancedStatus::new(5, 7, 30)];
-    reply.code == 530 || reply.enhanced.is_some_and(|status| STATUSES.contains(&status))
+/// plaintext or unverified session they are the host's TLS failure, and this version verifies none. At the final dot 5.7.0 is
+/// about the message: large sites say `552 5.7.0` to content that they block.
+fn wants_tls(stage: Stage, reply: &PeerReply) -> bool {
+    const STATUSES: [EnhancedStatus; 2] = [EnhancedStatus::new(5, 7, 10), EnhancedStatus::new(5, 7, 30)];
+    const OTHER_SECURITY: EnhancedStatus = EnhancedStatus::new(5, 7, 0);
+    let is_wish = |status| STATUSES.contains(&status) || (status == OTHER_SECURITY && stage != Stage::DataEnd);
+    reply.code == 530 || reply.enhanced.is_some_and(is_wish)
 }
 
 fn unusable() -> Outcome {

@@ -324,7 +324,7 @@ impl Command {
 /// What a refusal, 4yz or 5yz, means for the recipients it is about.
 fn judge(stage: Stage, reply: &PeerReply) -> Outcome {
     let why = |status, text| Why { status, reply: Some(reply.clone()), text };
-    if super::wants_tls(reply) {
+    if super::wants_tls(stage, reply) {
         return Outcome::NextHost(why(WANTS_TLS, format!("the host wants a protection for {stage} that this session lacks")));
     }
     match reply.class() {
