@@ -89,7 +89,7 @@ pub async fn gather(
     random: &dyn SecureRandom,
 ) -> Route {
     if let Some(address) = domain.literal() {
-        let only = Sighting { name: domain.clone(), preference: 0, addresses: vec![address], trouble: None };
+        let only = Sighting { name: domain.clone(), preference: 0, addresses: vec![address.to_canonical()], trouble: None };
         return choose(vec![only], ourselves, private, random);
     }
     let Some(name) = Name::from_domain(domain) else {
@@ -280,7 +280,19 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let special = address.is_loopback() || address.is_unspecified() || address.is_multicast();
-    !(special || address.is_unique_local() || address.is_unicast_link_local())
+    let carries_private = carried_v4(address).is_some_and(|v4| !is_public_v4(v4));
+    !(special || carries_private || address.is_unique_local() || address.is_unicast_link_local())
+}
+
+/// The IPv4 address to which a packet for this one goes in the end: mapped or compatible (RFC 4291 section 2.5.5), 6to4
+/// (RFC 3056), or through a translator (RFC 6052 section 2.1).
+fn carried_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let v4 = |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
+        [0x2002, high, low, ..] => v4(high, low),
+        _ => None,
+    }
 }
 
 /// Fisher and Yates. Without dice the order stays: worse for the load of the others, and nothing else.
