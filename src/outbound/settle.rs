@@ -154,11 +154,16 @@ fn consequence<'a, L: Lookup>(
         // The due that was stored with the claim was reckoned by a clock that could be believed.
         (_, Certainty::Plausible | Certainty::Unknown) => Verdict::Retry(recipient.due),
     };
+    // Nor is anybody told how long it took by a clock that cannot be believed.
+    let patience = match service.clock.certainty() {
+        Certainty::Confirmed => schedule.patience(life, now),
+        Certainty::Plausible | Certainty::Unknown => Patience::Fresh,
+    };
     let remote = why.reply.is_some();
     let said = why.reply.map_or(why.text, |reply| reply.to_string());
     let mut consequence =
         Consequence { n, recipient, status: why.status, said, verdict, notice: None, end: schedule.end(life, now), remote };
-    consequence.notice = consequence.notice_due(attempted, schedule.patience(life, now));
+    consequence.notice = consequence.notice_due(attempted, patience);
     consequence
 }
 
