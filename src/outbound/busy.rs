@@ -119,6 +119,11 @@ impl Gate {
         self.inside.get()
     }
 
+    /// Whether somebody waits, or did until lately.
+    pub fn is_wanted(&self) -> bool {
+        !self.waiting.borrow().is_empty()
+    }
+
     /// Waits for a place. `limit` is asked anew each time, because settings change.
     pub async fn enter(self: &Rc<Gate>, limit: impl Fn() -> usize) -> Pass {
         while self.inside.get() >= limit().max(1) {

@@ -99,12 +99,17 @@ impl Alarms {
     }
 }
 
-/// No schedule goes further than the longest interval: a later due was written by a wrong clock (R12).
-async fn pull_in<L: Lookup>(service: &Outbound<L>) -> Result<(), Error> {
+/// The latest due that a schedule can have given until now.
+pub fn latest_due<L: Lookup>(service: &Outbound<L>) -> UnixTime {
     let settings = service.live.current();
     let longest = settings.outbound.longest_retry.max(settings.outbound.first_retry);
-    let latest = service.clock.now().plus(i64::try_from(longest.as_secs()).unwrap_or(i64::MAX));
-    let behind = Some((latest, settings.hostname.clone()));
+    service.clock.now().plus(i64::try_from(longest.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// No schedule goes further than the longest interval: a later due was written by a wrong clock (R12).
+async fn pull_in<L: Lookup>(service: &Outbound<L>) -> Result<(), Error> {
+    let latest = latest_due(service);
+    let behind = Some((latest, service.live.current().hostname.clone()));
     while !service.store.read(|r| queue::due_destinations(r, UnixTime(i64::MAX), behind.clone(), 1))?.is_empty() {
         if service.store.write(move |w| queue::pull_in(w, latest)).await? == More::No {
             break;

@@ -12,11 +12,13 @@ pub struct StoredMessage<'s> {
     store: &'s Store,
     blob: BlobId,
     next: u32,
+    /// called for each chunk: the peer took the one before
+    on_chunk: &'s dyn Fn(),
 }
 
 impl<'s> StoredMessage<'s> {
-    pub fn new(store: &'s Store, blob: BlobId) -> StoredMessage<'s> {
-        StoredMessage { store, blob, next: 0 }
+    pub fn new(store: &'s Store, blob: BlobId, on_chunk: &'s dyn Fn()) -> StoredMessage<'s> {
+        StoredMessage { store, blob, next: 0, on_chunk }
     }
 }
 
@@ -24,6 +26,7 @@ impl Source for StoredMessage<'_> {
     async fn next(&mut self) -> Option<Result<Vec<u8>, String>> {
         // A blob has its trace block at least: none means that somebody removed the message meanwhile.
         let number = self.next;
+        (self.on_chunk)();
         match self.store.read(|r| blobs::chunk(r, self.blob, number)) {
             Ok(None) if number == 0 => Some(Err("the message was removed".to_owned())),
             Ok(None) => None,

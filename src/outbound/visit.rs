@@ -2,8 +2,9 @@
 //!
 //! In goes a domain; when the visit ends each claim has been settled or put back (`ledger`). A domain that cannot be
 //! reached costs one attempt: what else is due for it shares the outcome. A place behind the gate is taken only when a
-//! host has answered. Wishes that this version cannot fulfil are refused before anything is asked (RFC 8689 section 4.2.1).
+//! host has answered, and given up again where the host stalls while others wait (R11). Wishes that this version cannot fulfil are refused before anything is asked (RFC 8689 section 4.2.1).
 
+use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
@@ -25,6 +26,7 @@ use crate::net::breathe::breathe;
 use crate::net::clock::Certainty;
 use crate::net::deadline::sleep;
 use crate::outbound::Outbound;
+use crate::outbound::busy::Pass;
 use crate::outbound::candidates::Candidates;
 use crate::outbound::candidates::Family;
 use crate::outbound::converse::Caller;
@@ -34,10 +36,12 @@ use crate::outbound::ledger::End;
 use crate::outbound::ledger::Ledger;
 use crate::outbound::schedule::Life;
 use crate::outbound::schedule::Schedule;
+use crate::outbound::scheduler::latest_due;
 use crate::outbound::settle;
 use crate::outbound::settle::Attempted;
 use crate::outbound::settle::Fate;
 use crate::outbound::settle::Place;
+use crate::outbound::worker::Reached;
 use crate::outbound::worker::Worker;
 use crate::proto::dns::lookup::Lookup;
 use crate::reach::route;
@@ -52,11 +56,17 @@ use crate::store::queue::More;
 use crate::store::queue::QueuedRecipient;
 use crate::store::queue::RecipientState;
 
-/// A visit takes on no more mail after this time, so that waiting destinations get their turn.
+/// A visit begins no more messages after this time, so that waiting destinations get their turn, and mail behind a message
+/// at which a host stalls each time gets another order; what was claimed is put back.
 const LONGEST: Duration = Duration::from_secs(300);
 /// Claims of an unreachable destination that share its outcome one by one, so that their ages are looked at; further
 /// mail is put off all at once.
 const SHARED_ROUNDS: usize = 10;
+/// Without a message settled or a chunk of one taken for so long, the place behind the gate goes to whoever waits: a host
+/// that stalls may take minutes (R11). The visit itself goes on.
+const STALLED: Duration = Duration::from_secs(45);
+/// Between two looks at that.
+const LOOK: Duration = Duration::from_secs(2);
 /// Before a destination is looked at again when the store refused to give its mail.
 const AFTER_ERROR: Duration = Duration::from_secs(5);
 
@@ -75,6 +85,12 @@ pub struct Visit<'s, L: Lookup> {
     pub candidates: RefCell<Candidates>,
     waiting: RefCell<VecDeque<Claimed>>,
     began: Instant,
+    /// the place behind the gate
+    pass: RefCell<Option<Pass>>,
+    /// when the last message was settled, or a chunk of one taken
+    progress: Cell<Instant>,
+    /// the candidates to which workers are connected, one entry a connection
+    pub connected: RefCell<Vec<usize>>,
 }
 
 /// Visits `domain`, whatever happens.
@@ -92,6 +108,9 @@ pub async fn visit<L: Lookup>(service: &Outbound<L>, domain: &Domain) {
         candidates: RefCell::default(),
         waiting: RefCell::default(),
         began: service.clock.instant(),
+        pass: RefCell::default(),
+        progress: Cell::new(service.clock.instant()),
+        connected: RefCell::default(),
     };
     let outcome = AssertUnwindSafe(visit.carry_out()).catch_unwind().await;
     let end = if outcome.is_ok() { End::Orderly } else { End::Panic };
@@ -108,6 +127,7 @@ pub async fn visit<L: Lookup>(service: &Outbound<L>, domain: &Domain) {
 
 impl<L: Lookup> Visit<'_, L> {
     async fn carry_out(&self) {
+        self.pull_in().await;
         let claims = self.claim().await;
         let Some(first) = claims.first() else { return };
         let family = other_family(first);
@@ -122,16 +142,19 @@ impl<L: Lookup> Visit<'_, L> {
         let mut first = Worker::new(self);
         match self.service.unless_draining(first.reach(0)).await {
             None => return,
-            Some(true) => self.service.busy.found_alive(self.domain),
-            Some(false) => {
+            Some(Reached::Yes) => self.service.busy.found_alive(self.domain),
+            // Nobody else is connected yet, so it is not crowded.
+            Some(Reached::NoHost | Reached::Crowded) => {
                 self.service.busy.found_dead(self.domain);
                 return self.conclude_unreachable(claims).await;
             }
         }
         let enter = self.service.busy.gate.enter(|| self.service.live.current().outbound.destinations);
-        let Some(_pass) = self.service.unless_draining(enter).await else { return };
+        let Some(pass) = self.service.unless_draining(enter).await else { return };
+        self.pass.replace(Some(pass));
+        self.progresses();
         self.waiting.borrow_mut().extend(claims);
-        self.work(first).await;
+        smol::future::or(self.work(first), self.give_way()).await;
         if self.candidates.borrow().next(0).is_none() {
             let left = self.waiting.take().into();
             self.conclude_unreachable(left).await;
@@ -148,6 +171,38 @@ impl<L: Lookup> Visit<'_, L> {
         together(works.collect()).await;
     }
 
+    /// Gives the place behind the gate up once the host stalls and others wait; never ends.
+    async fn give_way(&self) {
+        let is_stalled = || self.service.clock.instant().duration_since(self.progress.get()) > STALLED;
+        while !(is_stalled() && self.service.busy.gate.is_wanted()) {
+            sleep(LOOK).await;
+        }
+        log::info!("{} stalls; other destinations go first", self.domain);
+        self.service.busy.found_dead(self.domain);
+        self.pass.take();
+        std::future::pending().await
+    }
+
+    pub fn progresses(&self) {
+        self.progress.set(self.service.clock.instant());
+    }
+
+    /// What a wrong clock put off for years, beside mail that waits rightly (R12).
+    async fn pull_in(&self) {
+        if self.service.clock.certainty() != Certainty::Confirmed {
+            return;
+        }
+        let (latest, domain) = (latest_due(self.service), self.domain.clone());
+        let moved = match self.service.store.read(|r| queue::has_beyond(r, self.domain, latest)) {
+            Ok(true) => self.service.store.write(move |w| queue::pull_in_domain(w, &domain, latest)).await.map(|_| ()),
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = moved {
+            log::error!("mail for {} that a wrong clock put off cannot be pulled in: {error}", self.domain);
+        }
+    }
+
     async fn find_hosts(&self) -> Route {
         let ourselves = Ourselves { names: self.caller.greets_as.clone(), addresses: self.service.own_addresses.clone() };
         let private = self.settings.outbound.private_addresses;
@@ -159,14 +214,22 @@ impl<L: Lookup> Visit<'_, L> {
         if self.service.is_draining() {
             return None;
         }
+        if self.service.clock.instant().duration_since(self.began) > LONGEST {
+            return None;
+        }
         let waiting = self.waiting.borrow_mut().pop_front();
-        if waiting.is_some() || self.service.clock.instant().duration_since(self.began) > LONGEST {
+        if waiting.is_some() {
             return waiting;
         }
         let claims = self.claim().await;
         let mut waiting = self.waiting.borrow_mut();
         waiting.extend(claims);
         waiting.pop_front()
+    }
+
+    /// A worker without a connection leaves its message to the others.
+    pub fn give_back(&self, claim: Claimed) {
+        self.waiting.borrow_mut().push_front(claim);
     }
 
     /// Takes on what is due, as much as fits a transaction. What is not to be sent at all is settled here.
@@ -226,6 +289,7 @@ impl<L: Lookup> Visit<'_, L> {
     /// Settles, and takes them out of the ledger.
     pub async fn settle(&self, attempted: Attempted<'_>) {
         settle::settle(self.service, &attempted).await;
+        self.progresses();
         attempted.recipients.iter().for_each(|(n, ..)| self.ledger.settled(attempted.id, *n));
     }
 

@@ -4,6 +4,7 @@
 //! peer has taken is stored before anything else is sent (R4). A connection carries many messages, but neither forever
 //! nor past a failure. Not done here: who waits (`visit`), what an outcome means for the queue (`settle`).
 
+use std::cell::RefCell;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -33,23 +34,50 @@ use crate::store::queue::QueuedRecipient;
 const MOST_MESSAGES: u32 = 100;
 /// … and its age, so that changes in the DNS are heeded.
 const OLDEST: Duration = Duration::from_secs(300);
+/// A peer may have closed a connection that was not used for this long; under load some wait no longer than 10 s.
+const FRESH: Duration = Duration::from_secs(5);
 
 type Recipients = Vec<(u32, QueuedRecipient)>;
 
 /// One connection at a time.
 pub struct Worker<'v, 's, L: Lookup> {
     visit: &'v Visit<'s, L>,
-    line: Option<Line>,
+    line: Option<Line<'v>>,
+}
+
+/// Whether there is a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    Yes,
+    NoHost,
+    /// the host is reached by another worker, and takes no more connections
+    Crowded,
 }
 
 /// An open connection.
-struct Line {
+struct Line<'v> {
     /// the candidate
     at: usize,
     connection: Connection,
     place: Place,
     carried: u32,
     opened: Instant,
+    _entry: Entry<'v>,
+}
+
+/// An entry among the candidates that are connected, for as long as the connection stands.
+struct Entry<'v> {
+    connected: &'v RefCell<Vec<usize>>,
+    at: usize,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        let mut connected = self.connected.borrow_mut();
+        if let Some(place) = connected.iter().position(|at| *at == self.at) {
+            connected.swap_remove(place);
+        }
+    }
 }
 
 /// What one transaction left undecided.
@@ -71,7 +99,9 @@ impl<'v, 's, L: Lookup> Worker<'v, 's, L> {
     /// Until no mail is left, or no host.
     pub async fn work(mut self) {
         while let Some(claim) = self.visit.next().await {
-            self.deliver(claim).await;
+            if self.deliver(claim).await == Reached::Crowded {
+                break;
+            }
             if self.visit.candidates.borrow().next(0).is_none() {
                 break;
             }
@@ -81,8 +111,8 @@ impl<'v, 's, L: Lookup> Worker<'v, 's, L> {
         }
     }
 
-    /// Makes sure of a connection to the best host at or behind the candidate `from`. `false`: there is none.
-    pub async fn reach(&mut self, from: usize) -> bool {
+    /// Makes sure of a connection to the best host at or behind the candidate `from`.
+    pub async fn reach(&mut self, from: usize) -> Reached {
         let visit = self.visit;
         let now = visit.service.clock.instant();
         let best = visit.candidates.borrow().next(from);
@@ -90,7 +120,7 @@ impl<'v, 's, L: Lookup> Worker<'v, 's, L> {
             let fresh = line.carried < MOST_MESSAGES && now.duration_since(line.opened) < OLDEST;
             if Some(line.at) == best && fresh && line.connection.is_usable() {
                 self.line = Some(line);
-                return true;
+                return Reached::Yes;
             }
             line.connection.quit().await;
         }
@@ -99,25 +129,32 @@ impl<'v, 's, L: Lookup> Worker<'v, 's, L> {
                 let candidates = visit.candidates.borrow();
                 candidates.next(from).and_then(|at| Some((at, candidates.get(at)?.target.clone())))
             };
-            let Some((at, target)) = found else { return false };
+            let Some((at, target)) = found else { return Reached::NoHost };
             match converse::connect(&target, &visit.caller, &visit.service.metrics).await {
                 Ok(connection) => {
                     let notices = if connection.offers().dsn { Notices::PassedOn } else { Notices::Ours };
                     let (host, address) = (target.host.to_string(), target.address.ip().to_string());
                     let place = Place { host, address, tls: connection.tls().cloned(), notices };
-                    self.line = Some(Line { at, connection, place, carried: 0, opened: now });
-                    return true;
+                    visit.connected.borrow_mut().push(at);
+                    let _entry = Entry { connected: &visit.connected, at };
+                    let opened = visit.service.clock.instant();
+                    self.line = Some(Line { at, connection, place, carried: 0, opened, _entry });
+                    return Reached::Yes;
                 }
                 Err(failure) => {
                     log::info!("{}[{}]: {failure}", target.host, target.address.ip());
+                    // A limit of connections must not take the host from the worker that holds one.
+                    if visit.connected.borrow().contains(&at) {
+                        return Reached::Crowded;
+                    }
                     visit.candidates.borrow_mut().fail(at, failure);
                 }
             }
         }
     }
 
-    /// One message to its recipients, over as many hosts and transactions as it takes.
-    async fn deliver(&mut self, claim: Claimed) {
+    /// One message to its recipients, over as many hosts and transactions as it takes. `Crowded`: what is left of it was given back.
+    async fn deliver(&mut self, claim: Claimed) -> Reached {
         let Claimed { id, message, recipients } = claim;
         recipients.iter().for_each(|(n, _)| self.visit.ledger.transmitting(id, *n));
         let mut open = recipients;
@@ -127,16 +164,26 @@ impl<'v, 's, L: Lookup> Worker<'v, 's, L> {
         loop {
             if open.is_empty() {
                 if onward.is_empty() {
-                    return;
+                    return Reached::Yes;
                 }
                 (open, from) = (std::mem::take(&mut onward), next_from);
             }
-            if !self.reach(from).await {
-                open.append(&mut onward);
-                return self.give_up(id, &message, open, reasons).await;
+            match self.reach(from).await {
+                Reached::Yes => {}
+                Reached::NoHost => {
+                    open.append(&mut onward);
+                    self.give_up(id, &message, open, reasons).await;
+                    return Reached::NoHost;
+                }
+                Reached::Crowded => {
+                    open.append(&mut onward);
+                    self.visit.give_back(Claimed { id, message, recipients: open });
+                    return Reached::Crowded;
+                }
             }
-            let Some(line) = &self.line else { return };
-            let (at, reused, place) = (line.at, line.carried > 0, line.place.clone());
+            let Some(line) = &self.line else { return Reached::NoHost };
+            let idle = self.visit.service.clock.instant().duration_since(line.opened);
+            let (at, reused, place) = (line.at, line.carried > 0 || idle > FRESH, line.place.clone());
             let count = open.len();
             let mut left = self.transact(id, &message, open).await;
             let usable = self.line.as_ref().is_some_and(|line| line.connection.is_usable());
@@ -184,7 +231,8 @@ impl<'v, 's, L: Lookup> Worker<'v, 's, L> {
             ret: message.ret,
             envid: message.envid.as_deref(),
         };
-        let mut source = StoredMessage::new(&visit.service.store, message.blob);
+        let on_chunk = || visit.progresses();
+        let mut source = StoredMessage::new(&visit.service.store, message.blob, &on_chunk);
         let outcomes = line.connection.transact(&transaction, &mut source).await;
         line.carried += 1;
         let stack = visit.candidates.borrow().get(line.at).map_or(Stack::Single, |candidate| candidate.stack);

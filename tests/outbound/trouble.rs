@@ -1,7 +1,10 @@
 //! Dead destinations beside live ones (R11), and faults of this program (R17).
 
+use std::time::Duration;
 use std::time::Instant;
 
+use pipit::net::deadline::sleep;
+use pipit::store::queue;
 use pipit::store::queue::RecipientState;
 
 use crate::scene::Letter;
@@ -84,6 +87,96 @@ fn a_message_at_which_the_program_fails_twice_is_set_aside() {
         scene.send(Letter::to(&["bob@peer.test"])).await;
         scene.quiet().await;
         assert_eq!(peer.messages().len(), 2);
+        scene
+    });
+}
+
+#[test]
+fn hosts_that_stall_amid_a_transaction_give_their_place_to_the_waiting() {
+    play("destinations = 1", |scene| async move {
+        let tarpit = scene.domain("tarpit.test", 2);
+        tarpit.answer("DATA", "wait");
+        scene.send(Letter::to(&["bob@tarpit.test"])).await;
+        scene.until("the host stalls", || tarpit.count("DATA") == 1).await;
+        let live = scene.domain("live.test", 1);
+        let id = scene.send(Letter::to(&["bob@live.test"])).await;
+        scene.until("the other one is reached", || live.count("EHLO") == 1).await;
+        scene.hand.advance(Duration::from_secs(60));
+        scene.until("the live one is served", || scene.recipients(id).is_empty()).await;
+        // The stalled one goes on all the same, and nothing is sent twice.
+        tarpit.answer("DATA", "354 go on");
+        scene.quiet().await;
+        assert_eq!((tarpit.messages().len(), live.messages().len(), tarpit.connections()), (1, 1, 1));
+        scene
+    });
+}
+
+#[test]
+fn a_host_that_closed_while_we_waited_for_our_turn_is_not_dead() {
+    play("destinations = 1", |scene| async move {
+        let slow = scene.domain("slow.test", 2);
+        slow.answer("MAIL", "wait");
+        scene.send(Letter::to(&["bob@slow.test"])).await;
+        scene.until("it holds the only place", || slow.count("MAIL") == 1).await;
+        let peer = scene.domain("peer.test", 1);
+        scene.send(Letter::to(&["bob@peer.test"])).await;
+        scene.until("the other one is reached", || peer.count("EHLO") == 1).await;
+        // Its answer is still on its way.
+        sleep(Duration::from_millis(100)).await;
+        scene.hand.advance(Duration::from_secs(20));
+        peer.answer("MAIL", "close");
+        peer.answer("EHLO", "wait");
+        slow.forget_rules();
+        scene.until("it is dialled again", || peer.connections() == 2).await;
+        peer.forget_rules();
+        scene.quiet().await;
+        assert_eq!((peer.messages().len(), scene.service.store.read(queue::next_due).unwrap()), (1, None));
+        scene
+    });
+}
+
+#[test]
+fn a_host_that_takes_one_connection_at_a_time_gets_all_over_it() {
+    play("", |scene| async move {
+        let peer = scene.domain("peer.test", 1);
+        peer.answer("CONNECT", "421 4.3.2 not now");
+        for _ in 0..6 {
+            scene.send(Letter::to(&["bob@peer.test"])).await;
+        }
+        scene.quiet().await;
+        peer.forget_rules();
+        peer.answer("EHLO", "wait");
+        let before = peer.connections();
+        scene.hand.advance(Duration::from_secs(900));
+        scene.wake().await;
+        scene.until("it is dialled", || peer.connections() == before + 1).await;
+        peer.answer("CONNECT", "421 4.7.0 too many connections from you");
+        peer.answer("EHLO", "250 peer.test");
+        scene.quiet().await;
+        assert_eq!(peer.messages().len(), 6, "{} connections", peer.connections() - before);
+        assert_eq!(scene.service.store.read(queue::next_due).unwrap(), None);
+        scene
+    });
+}
+
+#[test]
+fn mail_of_a_wrong_future_goes_even_beside_mail_that_waits_rightly() {
+    play("", |scene| async move {
+        let peer = scene.domain("peer.test", 1);
+        peer.answer("RCPT TO:<eve@", "450 4.2.1 later");
+        scene.send(Letter::to(&["eve@peer.test"])).await;
+        scene.quiet().await;
+        // Ten years ahead; nobody believes it, but mail is taken.
+        let right = scene.service.clock.now();
+        scene.hand.set(right.plus(10 * 365 * 86_400));
+        scene.wake().await;
+        let id = scene.send(Letter::to(&["bob@peer.test"])).await;
+        scene.hand.set(right);
+        scene.wake().await;
+        for _ in 0..3 {
+            scene.to_next_due().await;
+        }
+        assert_eq!(scene.recipients(id), []);
         scene
     });
 }

@@ -180,7 +180,7 @@ pub fn put_off(w: &mut Writer<'_>, domain: &Domain, now: UnixTime, due: UnixTime
 
 /// Pulls in destinations with nothing due until `latest`: no schedule goes that far, so the clock was wrong when the dues
 /// were written (R12). What was never tried is due at once, the rest at `latest`. For after a step of the clock; about a
-/// page a call, but a destination whole: with one good due it would not be seen again.
+/// page a call. Destinations with a good due beside are not seen here: `pull_in_domain` is for their visits.
 pub fn pull_in(w: &mut Writer<'_>, latest: UnixTime) -> Result<More, Error> {
     let domains = index::destinations_from(&w.reader(), latest.plus(1), PAGE)?;
     let mut moved = 0;
@@ -188,17 +188,23 @@ pub fn pull_in(w: &mut Writer<'_>, latest: UnixTime) -> Result<More, Error> {
         if moved >= PAGE {
             return Ok(More::Yes);
         }
-        for indexed in index::of_domain(&w.reader(), domain, UnixTime(i64::MAX), usize::MAX)? {
-            let (id, n) = indexed.who;
-            let Some((_, mut row)) = load_due(w, domain, indexed)? else { continue };
-            let before = row.recipient.clone();
-            row.recipient.due = if row.recipient.attempts == 0 { UnixTime(0).min(latest) } else { latest };
-            rows::replace(w, id, n, &before, &row)?;
-            moved += 1;
-        }
+        moved += pull_in_domain(w, domain, latest)?;
         w.raise(Topic::Queue);
     }
     Ok(if domains.len() == PAGE { More::Yes } else { More::No })
+}
+
+/// The same for what one destination has behind `latest`; says how many were moved.
+pub fn pull_in_domain(w: &mut Writer<'_>, domain: &Domain, latest: UnixTime) -> Result<usize, Error> {
+    let beyond = index::beyond(&w.reader(), domain, latest)?;
+    for indexed in &beyond {
+        let (id, n) = indexed.who;
+        let Some((_, mut row)) = load_due(w, domain, *indexed)? else { continue };
+        let before = row.recipient.clone();
+        row.recipient.due = if row.recipient.attempts == 0 { UnixTime(0).min(latest) } else { latest };
+        rows::replace(w, id, n, &before, &row)?;
+    }
+    Ok(beyond.len())
 }
 
 /// Seconds that do not count into the lifetime of a message.

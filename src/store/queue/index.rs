@@ -185,6 +185,30 @@ pub fn waiting_of_domain(r: &Reader<'_>, domain: &Domain, until: UnixTime, limit
     Ok(found)
 }
 
+/// The recipients of a domain that are due later than `latest`, earliest first.
+pub fn beyond(r: &Reader<'_>, domain: &Domain, latest: UnixTime) -> Result<Vec<Indexed>, Error> {
+    let mut found = Vec::new();
+    let from = dest_key(domain, latest.plus(1), (QueueId(0), 0));
+    for row in r.from(r.tables.queue_dest, Bound::Included(&from))? {
+        let (key, value) = row?;
+        if !key.starts_with(&prefix(domain)) {
+            break;
+        }
+        let DestKey { due, who, .. } = read_dest_key(key)?;
+        found.push(Indexed { who, entry: Entry { due, mark: Mark::read(value)? } });
+    }
+    Ok(found)
+}
+
+/// Whether there are any.
+pub fn has_beyond(r: &Reader<'_>, domain: &Domain, latest: UnixTime) -> Result<bool, Error> {
+    let from = dest_key(domain, latest.plus(1), (QueueId(0), 0));
+    match r.from(r.tables.queue_dest, Bound::Included(&from))?.next() {
+        None => Ok(false),
+        Some(row) => Ok(row?.0.starts_with(&prefix(domain))),
+    }
+}
+
 /// Destinations with something due at `now` or before, earliest first, behind `after`; at most `limit` and at most `PAGE`.
 pub fn due_destinations(
     r: &Reader<'_>,
