@@ -122,7 +122,7 @@ impl Logins {
     /// Judges an attempt from `peer`; a "no" comes after a pause that grows with each one.
     pub async fn check(&self, attempt: Attempt, peer: IpAddr) -> Verdict {
         let (name, mechanism) = (attempt.name.clone(), attempt.mechanism.name());
-        let pair = self.guesses.borrow().pair(&name, peer);
+        let pair = self.pair(&name, peer);
         let blocked = self.guesses.borrow().is_blocked(&pair, self.clock.instant());
         let (verdict, outcome) = if blocked {
             (Verdict::Refused, LoginOutcome::Blocked)
@@ -205,12 +205,21 @@ impl Logins {
         })
     }
 
-    /// A bare local part is completed, as `find` would, so that both spellings of a name have one salt.
+    /// Whose failures are counted together.
+    fn pair(&self, name: &str, peer: IpAddr) -> Pair {
+        self.guesses.borrow().pair(&self.spelt(name), peer)
+    }
+
     fn salt(&self, name: &str) -> Vec<u8> {
-        match self.live.current().local_domains().next() {
-            Some(domain) if !name.contains('@') => salt_for(&self.salts, &format!("{name}@{domain}")),
-            _ => salt_for(&self.salts, name),
-        }
+        salt_for(&self.salts, &self.spelt(name))
+    }
+
+    /// The one spelling of a name, whoever exists: quotes, backslashes and letter case mean nothing (`"a\nn"@x` is `ann@x`),
+    /// else each would have guesses and a salt of its own. A bare local part is completed, as `find` would.
+    fn spelt(&self, name: &str) -> String {
+        let address = Address::parse(name).ok();
+        let first = || Address::parse(&format!("{name}@{}", self.live.current().local_domains().next()?)).ok();
+        address.or_else(first).map_or_else(|| name.to_lowercase(), |address| address.to_string().to_lowercase())
     }
 }
 

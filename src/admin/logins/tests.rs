@@ -109,6 +109,25 @@ fn challenges_do_not_tell_who_exists() {
         assert_eq!(keys("ann").salt, keys("ann@home.test").salt);
         assert_eq!(keys("nobody").salt, keys("nobody@home.test").salt);
         assert_ne!(keys("nobody").salt, keys("ann").salt);
+        // Quotes mean nothing: whether they change the salt must not depend on who exists.
+        for (plain, quoted) in [("ann@home.test", "\"a\\nn\"@home.test"), ("nobody@home.test", "\"no\\body\"@HOME.test")] {
+            assert_eq!(keys(plain).salt, keys(quoted).salt, "{quoted}");
+        }
+    });
+}
+
+#[test]
+fn other_spellings_of_a_name_are_no_further_guesses() {
+    play(|scene| async move {
+        let logins = &scene.logins;
+        let pair = |name: &str| logins.pair(name, PEER);
+        for spelling in ["ANN@home.test", "\"ann\"@home.test", "\"a\\n\\n\"@home.test", "ann@home.test.", "ann"] {
+            let means_ann = logins.find(spelling).unwrap().is_some();
+            assert!(!means_ann || pair(spelling) == pair("ann@home.test"), "{spelling}");
+        }
+        for other in ["ann@other.test", "bob@home.test", "bob", "", "\"ann@home.test"] {
+            assert_ne!(pair(other), pair("ann@home.test"), "{other}");
+        }
     });
 }
 
@@ -116,13 +135,10 @@ fn challenges_do_not_tell_who_exists() {
 fn a_pair_is_paused_longer_and_longer_then_blocked_for_a_while() {
     play(|scene| async move {
         let logins = &scene.logins;
-        let pair = logins.guesses.borrow().pair("ann@home.test", PEER);
+        let pair = logins.pair("ann@home.test", PEER);
         let pauses: Vec<u64> = (0..FREE + 2).map(|_| logins.guesses.borrow_mut().count(pair, logins.clock.instant()).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 8, 8, 8, 8, 8, 8, 8, 8]);
-        let blocked = |name: &str, peer: IpAddr| {
-            let guesses = logins.guesses.borrow();
-            guesses.is_blocked(&guesses.pair(name, peer), logins.clock.instant())
-        };
+        let blocked = |name: &str, peer: IpAddr| logins.guesses.borrow().is_blocked(&logins.pair(name, peer), logins.clock.instant());
         assert!(blocked("ANN@home.test", PEER));
         assert!(!blocked("ann@home.test", IpAddr::V4(Ipv4Addr::new(192, 0, 2, 8))), "the owner elsewhere gets in");
         assert!(!blocked("bob@home.test", PEER));
