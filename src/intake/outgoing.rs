@@ -127,6 +127,10 @@ pub fn authors(header: &[u8]) -> Result<Vec<Address>, Refusal> {
             }
         }
         authors.extend(found);
+        // Sender may stand once only; who writes a thousand must not make us look up all that fits into a header.
+        if authors.len() > addresses::MAX_ADDRESSES {
+            return Err(Refusal::Addresses(name, ListFault::TooLong));
+        }
     }
     if froms == 1 { Ok(authors) } else { Err(Refusal::Header(HeaderFault::FromCount(froms))) }
 }
@@ -177,6 +181,7 @@ mod tests {
         for (header, why) in [
             ("Subject: x\r\n", "0 From"),
             ("From: a@x.org\r\nfrom: b@x.org\r\n", "2 From"),
+            (&format!("From: a@x.org\r\n{}", "Sender: a@x.org, a@x.org\r\n".repeat(600)), "field Sender is too long"),
             ("From: nobody:;\r\n", "no address"),
             ("From:\r\n", "no address"),
             ("From: a@x.org b@x.org\r\n", "field From is not a list"),

@@ -162,7 +162,16 @@ struct Item {
     /// blanks between the pieces of `text`: then it can only be a name
     gaps: Gaps,
     gap_pending: Gaps,
+    open_at: OpenAt,
     angle: Option<Address>,
+}
+
+/// Whether an `@` stood outside of quotes: a name has none (RFC 5322 section 3.2.5), so some readers see an address.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum OpenAt {
+    #[default]
+    None,
+    Seen,
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -191,7 +200,7 @@ impl Reading {
             (Token::Comma, _) => self.finish_item()?,
             (Token::Colon, Place::List) if self.item.angle.is_none() && !self.item.text.is_empty() => {
                 // The name of a group is a phrase: an address there is none.
-                if self.item.text.contains('@') && !self.item.text.starts_with('"') {
+                if self.item.open_at == OpenAt::Seen {
                     return Err(ListFault::Malformed);
                 }
                 self.item = Item::default();
@@ -207,6 +216,9 @@ impl Reading {
                 if self.item.gap_pending == Gaps::Some {
                     self.item.gaps = Gaps::Some;
                 }
+                if matches!(token, Token::Word(_)) && text.contains('@') {
+                    self.item.open_at = OpenAt::Seen;
+                }
                 self.item.text.push_str(text);
             }
             // Behind `<address>` nothing may stand but a comment.
@@ -217,13 +229,21 @@ impl Reading {
 
     fn finish_item(&mut self) -> Result<(), ListFault> {
         let item = std::mem::take(&mut self.item);
-        let found = match (item.angle, item.text.as_str(), item.gaps) {
-            (None, "", _) => return Ok(()),
-            // `ann@x.org <bob@y.org>`: a name that looks like another address is what forgers write, and programs too.
-            (Some(found), _, _) => found,
-            (None, text, Gaps::None) => address(text)?,
-            (None, _, Gaps::Some) => return Err(ListFault::Malformed),
-        };
+        match (item.angle, item.text.as_str(), item.gaps) {
+            (None, "", _) => Ok(()),
+            (None, text, Gaps::None) => self.add(address(text)?),
+            // `bob@y.org <ann@x.org>`: programs write an address twice, forgers two of them; readers disagree about who it is,
+            // so both count.
+            (Some(found), text, Gaps::None) if item.open_at == OpenAt::Seen => {
+                self.add(address(text)?)?;
+                self.add(found)
+            }
+            (Some(found), _, _) if item.open_at == OpenAt::None => self.add(found),
+            (_, _, Gaps::Some | Gaps::None) => Err(ListFault::Malformed),
+        }
+    }
+
+    fn add(&mut self, found: Address) -> Result<(), ListFault> {
         if self.found.len() == MAX_ADDRESSES {
             return Err(ListFault::TooLong);
         }
@@ -263,7 +283,9 @@ mod tests {
             ("Ann B. Cee <ann@x.org>", "ann@x.org"),
             ("\"Ann, B\" <ann@x.org>", "ann@x.org"),
             ("\"bob@y.org\" <ann@x.org>", "ann@x.org"),
-            ("bob@y.org <ann@x.org>", "ann@x.org"),
+            // An address in the open counts, whatever stands behind it.
+            ("bob@y.org <ann@x.org>", "bob@y.org ann@x.org"),
+            ("ann@x.org <ann@x.org>", "ann@x.org ann@x.org"),
             ("=?utf-8?q?bob=40y.org?= <ann@x.org>", "ann@x.org"),
             ("Jürgen <j@bücher.example>", "j@xn--bcher-kva.example"),
             ("ann@x.org (Ann (the first) \\) of all)", "ann@x.org"),
@@ -286,6 +308,10 @@ mod tests {
         for value in [
             "ann@x.org bob@y.org",
             "ann@x.org <bob@y.org> carol@z.org",
+            "Bob bob@y.org <ann@x.org>",
+            "\"Bob\" bob@y.org <ann@x.org>",
+            "bob@ y.org <ann@x.org>",
+            "\"us\" bob@y.org: ann@x.org;",
             "<ann@x.org> <bob@y.org>",
             "<@relay:ann@x.org>",
             "ann @x.org",
