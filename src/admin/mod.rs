@@ -32,6 +32,7 @@ use crate::config::live::Live;
 use crate::config::settings::Settings;
 use crate::mail::date::UnixTime;
 use crate::metrics::Metrics;
+use crate::net::budget::Budget;
 use crate::net::clock::Clock;
 use crate::net::offload::Offload;
 use crate::net::slots::Slots;
@@ -54,6 +55,8 @@ pub struct Instance {
 /// The facts of a running server.
 pub struct Serving {
     pub started: UnixTime,
+    /// the memory for messages in flight (promise R8), shared with the sessions
+    pub budget: Budget,
     pub listening: Vec<String>,
     pub slots: Slots,
     /// what a person should know, by what it is about, each a sentence for `status`

@@ -129,6 +129,8 @@ pub async fn start(part: Part, common: &Common) -> Result<Running, Failure> {
     let certificates = certificates::load(&store, &live.current(), external, clock.now()).await?;
     let slots = Slots::new(admin::settings::limits(&live.current()));
     let resolver = Resolver::new(upstreams(&live.current()), clock.clone(), Rc::clone(&metrics));
+    let budget = Budget::new(live.current().limits.memory_budget);
+    let parts = Shared { clock: &clock, slots: &slots, resolver: &resolver, budget: &budget };
     let instance = Rc::new(Instance {
         store: store.clone(),
         live: Rc::clone(&live),
@@ -136,7 +138,7 @@ pub async fn start(part: Part, common: &Common) -> Result<Running, Failure> {
         metrics: Rc::clone(&metrics),
         clock: clock.clone(),
         offload: Offload::start().map_err(|error| unstartable("the offload thread cannot be started", error))?,
-        serving: Some(Serving { listening: sockets.names(), ..serving(common, &clock, &slots, &resolver, problems) }),
+        serving: Some(Serving { listening: sockets.names(), ..serving(common, &parts, problems) }),
     });
     admin::settings::consume_first_users(&instance).await;
     admin::settings::remember(&instance).await;
@@ -152,7 +154,6 @@ pub async fn start(part: Part, common: &Common) -> Result<Running, Failure> {
         busy: Busy::default(),
     });
     let logins = Rc::new(Logins::new(&store, &live, &instance.offload, &clock, &metrics)?);
-    let budget = Budget::new(live.current().limits.memory_budget);
     let service = Service { store, live, metrics, clock, slots: slots.clone(), budget, logins, draining: common.draining.clone() };
     open_doors(&tasks, &Rc::new(service), sockets, &certificates)?;
     let delivering = Rc::clone(&outbound);
@@ -162,13 +163,22 @@ pub async fn start(part: Part, common: &Common) -> Result<Running, Failure> {
     Ok(Running { instance, tasks, slots, outbound, sockets })
 }
 
+/// What sessions, deliveries and commands have in common.
+struct Shared<'a> {
+    clock: &'a Clock,
+    slots: &'a Slots,
+    resolver: &'a Resolver,
+    budget: &'a Budget,
+}
+
 /// What `status` and commands may know and do of the running server.
-fn serving(common: &Common, clock: &Clock, slots: &Slots, resolver: &Resolver, problems: Problems) -> Serving {
-    let (meter, asked, steered) = (common.meter.clone(), resolver.clone(), resolver.clone());
+fn serving(common: &Common, parts: &Shared<'_>, problems: Problems) -> Serving {
+    let (meter, asked, steered) = (common.meter.clone(), parts.resolver.clone(), parts.resolver.clone());
     Serving {
-        started: clock.now(),
+        started: parts.clock.now(),
+        budget: parts.budget.clone(),
         listening: Vec::new(),
-        slots: slots.clone(),
+        slots: parts.slots.clone(),
         problems: RefCell::new(problems),
         stop: common.stop.clone(),
         longest_stall: Box::new(move || meter.longest().map_or(0, |stall| u64::try_from(stall.length.as_micros()).unwrap_or(u64::MAX))),

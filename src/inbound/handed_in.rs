@@ -6,6 +6,8 @@
 //! The header gets what a program forgets: From, and what every submission gets (Date, Message-ID). A From without a
 //! domain (`root (Cron Daemon)`) is completed.
 
+use std::time::Duration;
+
 use log::info;
 use ring::rand::SystemRandom;
 
@@ -48,6 +50,8 @@ use crate::mail::notify::Ret;
 use crate::mail::path::ForwardPath;
 use crate::metrics::MessageOutcome;
 use crate::net::breathe::breathe;
+use crate::net::budget::Reserved;
+use crate::proto::smtp::parameters::is_envid;
 use crate::store::Error;
 use crate::store::QueueId;
 use crate::store::Reader;
@@ -64,6 +68,9 @@ const STEP: usize = 64 * 1024;
 /// Memory of one message before it is written ahead; at most 16 are under way.
 const SPOOL_MEMORY: usize = 256 * 1024;
 
+/// How long a program waits for memory that others hold; `sendmail` then says "try later".
+const MEMORY_PATIENCE: Duration = Duration::from_secs(30);
+
 /// As whom, and to whom.
 struct Plan {
     sender: Sender,
@@ -78,6 +85,10 @@ pub async fn take<C: Channel>(instance: &Instance, caller: &Caller, request: Sen
     let plan = instance.store.read(|reader| plan(reader, &settings, caller, &request))??;
     let notify = parameter("NOTIFY", request.notify.as_deref(), Notify::parse)?;
     let ret = parameter("RET", request.ret.as_deref(), Ret::parse)?;
+    if request.envid.as_deref().is_some_and(|envid| !is_envid(envid)) {
+        return Err(refused("this is no ENVID", "at most 100 printable characters without = and blanks, see RFC 3461", BAD_USAGE));
+    }
+    let _reserved = reserve(instance, request.octets).await?;
     let message = read(instance, &plan.sender, &request, channel).await?;
     let now = instance.clock.now();
     let trace_id = new_trace_id(now, &SystemRandom::new()).map_err(|_| refused("there is no randomness", "try again", TRY_LATER))?;
@@ -112,6 +123,17 @@ pub async fn take<C: Channel>(instance: &Instance, caller: &Caller, request: Sen
     let row = SentRow { id: trace_id, local: local as u64, queued: remote as u64 };
     crate::admin::row(channel, &row).await?;
     Ok(())
+}
+
+/// The share of the budget (promise R8) for what the message may hold: its spool, or its header before that, twice since it
+/// is completed in a copy. A command without a server has the memory to itself.
+async fn reserve(instance: &Instance, octets: u64) -> Result<Option<Reserved>, Failure> {
+    let Some(serving) = &instance.serving else { return Ok(None) };
+    let held = usize::try_from(octets).unwrap_or(SPOOL_MEMORY).min(SPOOL_MEMORY);
+    match serving.budget.take(2 * held, MEMORY_PATIENCE).await {
+        Ok(reserved) => Ok(Some(reserved)),
+        Err(_) => Err(refused("too many messages are under way", "try again later", TRY_LATER)),
+    }
 }
 
 fn name_of(caller: &Caller) -> String {
@@ -166,10 +188,11 @@ fn plan(reader: &Reader<'_>, settings: &Settings, caller: &Caller, request: &Sen
         if let Err(failure) = plan.add(reader, settings, address, request.octets)? {
             return Ok(Err(failure));
         }
-    }
-    if plan.remote.len() + plan.local.len() > settings.limits.recipients {
-        let error = format!("more than {} recipients", settings.limits.recipients);
-        return Ok(Err(refused(error, "raise limits.recipients, or send in parts", UNAVAILABLE)));
+        // Looked at here, not behind the loop: a request has room for thousands, and each is looked for among the others.
+        if plan.remote.len() + plan.local.len() > settings.limits.recipients {
+            let error = format!("more than {} recipients", settings.limits.recipients);
+            return Ok(Err(refused(error, "raise limits.recipients, or send in parts", UNAVAILABLE)));
+        }
     }
     Ok(Ok(plan))
 }

@@ -76,13 +76,14 @@ fn the_header_names_the_recipients_and_hides_bcc() {
 fn refusals_have_the_status_of_the_name() {
     let rig = Rig::serving("[limits]\nmessage-size = \"64k\"\n");
     let large = "x\n".repeat(70_000);
-    let rows: [(&[&str], &str, i32, i32); 7] = [
+    let rows: [(&[&str], &str, i32, i32); 8] = [
         (&["nobody-here"], "x\n", 67, 1),
         (&["-f", "x@elsewhere.test", "ann"], "x\n", 77, 1),
         (&["ann"], &large, 69, 1),
         (&["-t"], "Subject: nobody\n\nx\n", 64, 2),
         (&["not an address@"], "x\n", 64, 2),
         (&["-N", "sometimes", "ann"], "x\n", 64, 2),
+        (&["-V", "a\r\nb", "ann"], "x\n", 64, 2),
         (&["--require-tls", "ann"], "x\n", 69, 1),
     ];
     for (arguments, input, sendmail, pipit) in rows {

@@ -166,7 +166,7 @@ pub fn judge_mail(parameters: &[Parameter<'_>], terms: Terms) -> Result<MailPara
             (Known::SmtpUtf8, None) => wanted.smtp_utf8 = true,
             (Known::RequireTls, None) => wanted.require_tls = RequireTls::Required,
             (Known::Ret, Some(value)) => wanted.ret = Ret::parse(value).ok_or(malformed)?,
-            (Known::Envid, Some(value)) if value.len() <= MAX_ENVID && is_xtext(value) => wanted.envid = Some(value.to_owned()),
+            (Known::Envid, Some(value)) if is_envid(value) => wanted.envid = Some(value.to_owned()),
             // RFC 4954 section 5: whom a trusted relay speaks for. Our clients speak for themselves, so it is only read.
             (Known::Auth, Some(value)) if is_xtext(value) => {}
             (Known::Envid | Known::Auth, Some(_)) => return Err(malformed),
@@ -213,6 +213,11 @@ pub fn judge_rcpt(parameters: &[Parameter<'_>], terms: Terms) -> Result<RcptPara
         Some(keyword) => Err(Refusal::Unknown(keyword.to_owned())),
         None => Ok(wanted),
     }
+}
+
+/// Whether a text can be the value of ENVID (RFC 3461 section 4.4).
+pub fn is_envid(text: &str) -> bool {
+    text.len() <= MAX_ENVID && is_xtext(text)
 }
 
 /// RFC 3461 section 4: printable ASCII without `+` and `=`, or `+` and two upper-case hexadecimal digits.
