@@ -6,6 +6,7 @@
 
 mod clock;
 mod isolation;
+mod relay;
 mod scarcity;
 mod scene;
 mod submission;
