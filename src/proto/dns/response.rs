@@ -4,6 +4,7 @@
 //! saying anything about its target, the caller asks further. How long it may be kept is found here too (RFC 2308).
 //! Signatures are not looked at, and records of the signer (RRSIG, NSEC) are left behind.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use crate::proto::dns::MAX_LINKS;
@@ -115,17 +116,15 @@ struct Answers {
 impl Answers {
     fn gather(message: &Message<'_>, kind: RecordType) -> Answers {
         let mut answers = Answers { records: Vec::new(), broken: Vec::new() };
+        // By hash: the zone's owner decides how many there are, and how long their names.
+        let mut seen = HashSet::new();
         for entry in message.records(Section::Answer) {
             if kind != RecordType::ANY && entry.rtype() != kind && entry.rtype() != RecordType::CNAME {
                 continue;
             }
             match entry.to_raw() {
                 // A copy of a record is one record (RFC 2181 section 5).
-                Some(record)
-                    if answers
-                        .records
-                        .iter()
-                        .any(|known| known.rtype == record.rtype && known.owner == record.owner && known.rdata == record.rdata) => {}
+                Some(record) if !seen.insert((record.owner.clone(), record.rtype, record.rdata.clone())) => {}
                 Some(record) => answers.records.push(record),
                 None => answers.broken.extend(entry.owner()),
             }
