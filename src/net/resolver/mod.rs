@@ -211,7 +211,7 @@ impl Resolver {
         let leader = Leader::begin(inner, key);
         let (resolved, ttl) = self.follow(key).await;
         let resolved = Rc::new(resolved);
-        inner.cache.borrow_mut().keep(key, &resolved, ttl, inner.clock.instant());
+        inner.cache.borrow_mut().keep(key, &remembered(&resolved), ttl, inner.clock.instant());
         let _ = leader.flight.result.set(Rc::clone(&resolved));
         resolved
     }
@@ -250,6 +250,16 @@ impl Resolver {
             return (all, ttl);
         }
     }
+}
+
+/// As it will be told from memory: a failure then says so (RFC 8914 section 4.14).
+fn remembered(resolved: &Rc<Resolved>) -> Rc<Resolved> {
+    if !matches!(resolved.outcome, Outcome::Failed(_)) {
+        return Rc::clone(resolved);
+    }
+    let mut told = Resolved::clone(resolved);
+    told.errors.push(ExtendedError::new(InfoCode::CACHED_ERROR, ""));
+    Rc::new(told)
 }
 
 impl Lookup for Resolver {
