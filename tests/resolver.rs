@@ -59,6 +59,8 @@ const ZONE: &str = "
 enum Trick {
     None,
     Silent,
+    /// says nothing about fails.example, whose servers it waits for
+    SilentAboutOne,
     SilentOnce,
     Truncated,
     /// wrong ones first, the right one behind
@@ -177,6 +179,7 @@ fn tricked(trick: Trick, query: &[u8], zone: &Table, n: usize) -> Vec<Vec<u8>> {
     let code = |rcode| vec![write_reply(&message, &Reply::of(rcode), 1232)];
     match trick {
         Trick::Silent => Vec::new(),
+        Trick::SilentAboutOne if message.question().unwrap().name == Name::parse("fails.example").unwrap() => Vec::new(),
         Trick::SilentOnce if n == 0 => Vec::new(),
         Trick::Truncated => {
             let mut cut = write_reply(&message, &Reply::of(Rcode::NO_ERROR), 1232);
@@ -280,9 +283,33 @@ fn failures_say_whose_they_are() {
     assert_eq!(zone.cause, TroubleCause::Zone);
     assert_eq!(zone.errors[0].code, InfoCode(22));
     assert!(zone.errors[0].text.starts_with("upstream 127.0.0.1:") && zone.errors[0].text.ends_with("at delegation"), "{zone}");
+    // Else mail to a dead domain would never grow old.
+    let silent = failed(Trick::SilentAboutOne);
+    assert_eq!((silent.cause, silent.errors[0].code), (TroubleCause::Zone, InfoCode::NO_REACHABLE_AUTHORITY));
     for trick in [Trick::ServFail, Trick::Refused, Trick::Truncated] {
         assert_eq!(failed(trick).cause, TroubleCause::Ours, "{trick:?}");
     }
+}
+
+#[test]
+fn a_failure_from_memory_says_so() {
+    let fake = Fake::start(Trick::None, Tcp::Refused, ZONE);
+    let (resolver, _hand) = resolver(&[fake.address]);
+    for cached in [0, 1, 1] {
+        let answer = mx(&resolver, "fails.example");
+        let Judged::Failed(trouble) = answer.judge() else { panic!("{answer:?}") };
+        assert_eq!(trouble.errors.iter().filter(|error| error.code == InfoCode::CACHED_ERROR).count(), cached, "{trouble}");
+        assert_ne!(trouble.errors[0].code, InfoCode::CACHED_ERROR);
+    }
+}
+
+#[test]
+fn who_refuses_everything_is_a_problem_until_it_does_not() {
+    let fake = Fake::start(Trick::Refused, Tcp::Refused, ZONE);
+    let (resolver, _hand) = resolver(&[fake.address]);
+    mx(&resolver, "example.org");
+    mx(&resolver, "example.net");
+    assert!(resolver.problem().unwrap().contains("answers REFUSED"));
 }
 
 #[test]

@@ -40,8 +40,10 @@ use crate::proto::dns::response::ResponseFault;
 const MAX_PATIENCE: Duration = Duration::from_secs(4);
 /// For connecting and the answer by TCP.
 const TCP_PATIENCE: Duration = Duration::from_secs(3);
-/// For the question whether an upstream reaches anything at all.
-const CONTROL_PATIENCE: Duration = Duration::from_secs(2);
+/// For the question whether an upstream reaches anything at all: its answer stands in every cache.
+const CONTROL_PATIENCE: Duration = Duration::from_secs(1);
+/// Upstreams that are asked it.
+const MAX_CONTROLS: u32 = 2;
 /// Before upstreams that cannot be reached are tried once more.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Network errors of one upstream in one lookup.
@@ -68,6 +70,8 @@ pub(super) struct Failure {
     pub errors: Vec<ExtendedError>,
     /// some upstream said something
     answered: bool,
+    /// some upstream was asked, and said nothing
+    silent: bool,
 }
 
 /// Why one upstream gave none.
@@ -97,15 +101,26 @@ enum Offer {
 }
 
 impl Resolver {
-    /// The answer of the first upstream that gives one.
+    /// The answer of the first upstream that gives one. Time is left to find out on whose side a failure lies.
     pub(super) async fn ask(&self, name: &Name, kind: RecordType, budget: &mut Budget) -> Result<Understood, Failure> {
+        let whole = budget.deadline;
+        budget.deadline = Deadline::after(whole.left().saturating_sub(CONTROL_PATIENCE * MAX_CONTROLS));
+        let asked = self.ask_in_turn(name, kind, budget).await;
+        budget.deadline = whole;
+        match asked {
+            Ok(understood) => Ok(understood),
+            Err(failure) => Err(self.judge(failure, budget).await),
+        }
+    }
+
+    async fn ask_in_turn(&self, name: &Name, kind: RecordType, budget: &mut Budget) -> Result<Understood, Failure> {
         let mut candidates = self.0.pool.borrow().order(self.now());
         if candidates.is_empty() {
             let problem = self.problem().unwrap_or_default();
             return Err(Failure::ours(ExtendedError::new(InfoCode::NETWORK_ERROR, problem)));
         }
         let mut patience = self.upstream(candidates[0], |upstream| upstream.patience()).unwrap_or(MAX_PATIENCE);
-        let mut failure = Failure { rcode: Rcode::SERV_FAIL, cause: TroubleCause::Ours, errors: Vec::new(), answered: false };
+        let mut failure = Failure::new(TroubleCause::Ours, Vec::new());
         let mut unreached = Vec::new();
         let mut at = 0;
         while !candidates.is_empty() && budget.queries > 0 && !budget.deadline.passed() {
@@ -137,26 +152,35 @@ impl Resolver {
             }
             failure.note(asking.upstream, fault);
         }
-        self.judge(failure, budget).await
+        Err(failure)
     }
 
-    /// On whose side the failure lies.
-    async fn judge(&self, mut failure: Failure, budget: &mut Budget) -> Result<Understood, Failure> {
-        let answered = failure.answered;
-        let mut reaches = self.0.pool.borrow().was_useful_lately(self.now());
-        if answered && !reaches {
-            // Perhaps it fails for everything: a router without its line answers SERVFAIL to all. Ask something certain.
-            let upstream = self.0.pool.borrow().order(self.now()).first().copied();
-            if let Some(upstream) = upstream {
-                let asking = Asking { upstream, name: &Name::root(), kind: RecordType::NS, patience: CONTROL_PATIENCE };
-                reaches = self.attempt(&asking, budget).await.is_ok();
-            }
-        }
-        if answered && reaches {
+    /// On whose side the failure lies. Upstreams fail for everything where a router has lost its line, and are silent about
+    /// one zone whose servers are: something certain is asked, unless it is known already.
+    async fn judge(&self, mut failure: Failure, budget: &mut Budget) -> Failure {
+        let lately = self.0.pool.borrow().was_useful_lately(self.now());
+        if failure.cause == TroubleCause::Ours
+            && (failure.answered && lately || (failure.answered || failure.silent) && self.reaches_anything(budget).await)
+        {
             failure.cause = TroubleCause::Zone;
         }
         failure.errors.sort_by_key(|error| !(is_own(error) && error.code == InfoCode::NO_REACHABLE_AUTHORITY));
-        Err(failure)
+        if failure.errors.is_empty() {
+            failure.errors.push(ExtendedError::new(InfoCode::OTHER, "the lookup took too long"));
+        }
+        failure
+    }
+
+    /// Whether an upstream answers what every resolver can.
+    async fn reaches_anything(&self, budget: &mut Budget) -> bool {
+        let order = self.0.pool.borrow().order(self.now());
+        for upstream in order.into_iter().take(MAX_CONTROLS as usize) {
+            let asking = Asking { upstream, name: &Name::root(), kind: RecordType::NS, patience: CONTROL_PATIENCE };
+            if self.attempt(&asking, budget).await.is_ok() {
+                return true;
+            }
+        }
+        false
     }
 
     /// Asks one upstream in the ways that it may need.
@@ -202,12 +226,17 @@ impl Resolver {
                 Err(Fault::Chain)
             }
             // It is alive, and may be right.
-            Err(ResponseFault::Code(Rcode::SERV_FAIL)) => Err(Fault::Code(Rcode::SERV_FAIL, errors)),
+            Err(ResponseFault::Code(Rcode::SERV_FAIL)) => {
+                self.upstream(asking.upstream, Upstream::note_alive);
+                Err(Fault::Code(Rcode::SERV_FAIL, errors))
+            }
+            // Whoever owns the zone can make these: they say nothing about the upstream.
+            Err(fault @ (ResponseFault::Broken | ResponseFault::Contradiction)) => Err(Fault::Useless(fault.to_string())),
             Err(ResponseFault::Code(code)) => {
                 let _ = self.useless(asking, format!("answers {code}"));
                 Err(Fault::Code(code, errors))
             }
-            Err(fault) => Err(self.useless(asking, fault.to_string())),
+            Err(fault @ ResponseFault::Referral) => Err(self.useless(asking, fault.to_string())),
         }
     }
 
@@ -317,13 +346,18 @@ fn is_own(error: &ExtendedError) -> bool {
 
 impl Failure {
     fn ours(error: ExtendedError) -> Failure {
-        Failure { rcode: Rcode::SERV_FAIL, cause: TroubleCause::Ours, errors: vec![error], answered: false }
+        Failure::new(TroubleCause::Ours, vec![error])
+    }
+
+    fn new(cause: TroubleCause, errors: Vec<ExtendedError>) -> Failure {
+        Failure { rcode: Rcode::SERV_FAIL, cause, errors, answered: false, silent: false }
     }
 
     /// Keeps what is new about it.
     fn note(&mut self, address: SocketAddr, fault: Fault) {
         let address = upstream::shown(address);
         self.answered |= matches!(fault, Fault::Code(..) | Fault::Useless(_));
+        self.silent |= matches!(fault, Fault::Silent);
         let errors = match fault {
             Fault::Code(code, errors) if errors.is_empty() => {
                 self.rcode = code;

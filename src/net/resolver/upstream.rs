@@ -5,9 +5,11 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::net::SocketAddrV6;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
@@ -100,12 +102,17 @@ impl Upstream {
     /// It answered, in this time.
     pub fn note_answer(&mut self, took: Duration) {
         self.round_trip = (self.round_trip * 7 + took) / 8;
+    }
+
+    /// It answered as a resolver does, be it that it could not find out; who refuses everything is as good as dead.
+    pub fn note_alive(&mut self) {
         self.failures = 0;
         self.rest_until = None;
     }
 
     /// Its answer told something about the DNS.
     pub fn note_useful(&mut self, now: Instant) {
+        self.note_alive();
         self.last_useful = Some(now);
         self.complaint.clear();
     }
@@ -130,11 +137,16 @@ impl Upstream {
     }
 }
 
+/// What changes with a file: time, length and inode. Two writes within a tick of the clock have the same time.
+type Stamp = (SystemTime, u64, u64);
+
 /// All upstreams.
 pub struct Pool {
     from: Upstreams,
-    stamp: Option<SystemTime>,
+    stamp: Option<Stamp>,
     list: Vec<Upstream>,
+    /// why the file cannot be read; the list is that of before
+    unreadable: Option<String>,
 }
 
 /// Whether the list is another one than before.
@@ -146,7 +158,7 @@ pub enum Changed {
 
 impl Pool {
     pub fn new(from: Upstreams) -> Pool {
-        let mut pool = Pool { from, stamp: None, list: Vec::new() };
+        let mut pool = Pool { from, stamp: None, list: Vec::new(), unreadable: None };
         pool.refresh();
         pool
     }
@@ -154,6 +166,7 @@ impl Pool {
     pub fn replace(&mut self, from: Upstreams) {
         self.from = from;
         self.stamp = None;
+        self.unreadable = None;
         self.refresh();
     }
 
@@ -167,12 +180,21 @@ impl Pool {
                 return self.take(addresses);
             }
         };
-        let stamp = fs::metadata(&path).and_then(|about| about.modified()).ok();
+        let stamp = fs::metadata(&path).and_then(|about| Ok((about.modified()?, about.len(), about.ino()))).ok();
         if stamp.is_some() && stamp == self.stamp {
             return Changed::No;
         }
         self.stamp = stamp;
-        let text = fs::read(&path).unwrap_or_default();
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            // A program replaced the file, and the sandbox knows the former one only: better the former list than none.
+            Err(error) => {
+                self.unreadable = Some(format!("{} has changed and cannot be read ({error})", path.display()));
+                return Changed::No;
+            }
+        };
+        self.unreadable = None;
         let servers = resolv_conf::nameservers(&String::from_utf8_lossy(&text));
         self.take(servers.iter().filter_map(socket_address).collect())
     }
@@ -210,6 +232,9 @@ impl Pool {
 
     /// What a person should know, if nobody can be asked.
     pub fn problem(&self) -> Option<String> {
+        if let (true, Some(why)) = (self.list.is_empty(), &self.unreadable) {
+            return Some(format!("no DNS resolver is known: {why}; restart the server"));
+        }
         if self.list.is_empty() {
             return Some(match &self.from {
                 Upstreams::Listed(_) => "no DNS resolver is configured (dns.upstream is empty)".to_owned(),
@@ -220,7 +245,8 @@ impl Pool {
             });
         }
         if !self.list.iter().all(Upstream::is_dead) {
-            return None;
+            let told = |why| format!("{why}: the DNS resolvers of before are asked; restart the server to take the new ones");
+            return self.unreadable.as_ref().map(told);
         }
         let complaints: Vec<String> =
             self.list.iter().map(|upstream| format!("{} {}", shown(upstream.address), upstream.complaint)).collect();
@@ -275,6 +301,8 @@ mod tests {
         assert!(!pool.list[0].is_resting(now + MAX_REST));
         assert_eq!(pool.list[0].patience(), PATIENCE.1);
         pool.get(address(1)).unwrap().note_answer(Duration::ZERO);
+        assert!(pool.problem().is_some(), "an answer that refuses helps nobody");
+        pool.get(address(1)).unwrap().note_alive();
         assert_eq!(pool.problem(), None);
     }
 
@@ -292,7 +320,12 @@ mod tests {
         assert_eq!(pool.refresh(), Changed::Yes);
         assert_eq!(pool.get(address(1)).unwrap().letters, Letters::Small);
         assert_eq!(pool.get(address(2)).unwrap().letters, Letters::Random);
+        // Replaced by something that cannot be read, as a new file in place of the one that the sandbox allows.
         fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!((pool.refresh(), pool.list.len()), (Changed::No, 2));
+        assert!(pool.problem().unwrap().contains("restart the server"));
+        fs::remove_dir(&path).unwrap();
         assert_eq!(pool.refresh(), Changed::Yes);
     }
 }
