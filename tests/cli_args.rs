@@ -11,6 +11,7 @@ use pipit::cli::args::AliasCommand;
 use pipit::cli::args::AppPassCommand;
 use pipit::cli::args::Command;
 use pipit::cli::args::ConfigCommand;
+use pipit::cli::args::DnsCommand;
 use pipit::cli::args::Globals;
 use pipit::cli::args::Invocation;
 use pipit::cli::args::MailCommand;
@@ -23,6 +24,8 @@ use pipit::cli::args::as_called;
 use pipit::cli::args::parse;
 use pipit::cli::sendmail::Dialect;
 use pipit::mail::address::Address;
+use pipit::proto::dns::RecordType;
+use pipit::proto::dns::name::Name;
 use pipit::store::HoldId;
 use pipit::store::QueueId;
 use pipit::store::holds::Sender;
@@ -139,6 +142,26 @@ fn commands_of_app_passwords_parse() {
         ),
     ];
     each_means(rows);
+}
+
+#[test]
+fn lookups_parse() {
+    let lookup = |upstreams: &[&str], kind| {
+        let upstreams = upstreams.iter().map(|address| address.parse().unwrap()).collect();
+        Command::Dns(DnsCommand::Lookup { upstreams, name: Name::parse("example.org").unwrap(), kind })
+    };
+    let rows = [
+        ("dns lookup example.org mx", lookup(&[], RecordType::MX)),
+        ("dns lookup --upstream 192.0.2.1 example.org. TYPE52", lookup(&["192.0.2.1:53"], RecordType::TLSA)),
+        (
+            "dns lookup example.org A --upstream=127.0.0.1:1053 --upstream 192.0.2.1",
+            lookup(&["127.0.0.1:1053", "192.0.2.1:53"], RecordType::A),
+        ),
+    ];
+    each_means(rows);
+    for line in ["dns lookup example.org", "dns lookup a..b A", "dns lookup a AXFR", "dns lookup --upstream nope a A"] {
+        assert_eq!(run(line).unwrap_err().exit, 2, "{line}");
+    }
 }
 
 fn each_means<const N: usize>(rows: [(&str, Command); N]) {
