@@ -388,6 +388,25 @@ fn what_is_known_is_not_asked_again() {
 }
 
 #[test]
+fn the_command_prints_what_was_found() {
+    let fake = Fake::start(Trick::None, Tcp::Refused, ZONE);
+    // arguments, exit status, what stands in the output
+    let rows: [(&[&str], i32, &str); 5] = [
+        (&["www.example.org", "MX"], 0, "www.example.org. 300 CNAME example.org.\nexample.org. 60 MX 10 mx.example.org.\nstatus: insecure"),
+        (&["gone.example", "A"], 0, "gone.example. does not exist"),
+        (&["fails.example", "A"], 1, "at delegation"),
+        (&["gone.example", "A", "--json"], 0, "\"rcode\":\"NXDOMAIN\",\"status\":\"insecure\""),
+        (&["fails.example", "A", "--json"], 1, "\"rcode\":\"SERVFAIL\",\"status\":\"indeterminate\""),
+    ];
+    for (words, exit, expected) in rows {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pipit"));
+        let output = command.args(["dns", "lookup", "--upstream", &fake.address.to_string()]).args(words).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.code() == Some(exit) && text.contains(expected), "{words:?}: {output:?}");
+    }
+}
+
+#[test]
 fn equal_questions_in_flight_are_one() {
     let fake = Fake::start(Trick::Slow, Tcp::Refused, ZONE);
     let (resolver, _hand) = resolver(&[fake.address]);

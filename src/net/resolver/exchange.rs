@@ -92,7 +92,11 @@ async fn udp(upstream: SocketAddr, query: &Query) -> Result<ByUdp, ExchangeFault
             Relation::Foreign => {}
             Relation::OtherCase => return Ok(ByUdp::AskTcp(Echo::Folded)),
             Relation::Answer if message.is_truncated() || message.fault().is_some() => return Ok(ByUdp::AskTcp(Echo::AsSent)),
-            Relation::Answer => return Ok(ByUdp::Reply(Reply { octets: octets.to_vec(), letters: Echo::AsSent })),
+            Relation::Answer => {
+                let mut octets = octets.to_vec();
+                query.restore_letters(&mut octets);
+                return Ok(ByUdp::Reply(Reply { octets, letters: Echo::AsSent }));
+            }
         }
     }
     Ok(ByUdp::AskTcp(Echo::AsSent))
@@ -100,7 +104,7 @@ async fn udp(upstream: SocketAddr, query: &Query) -> Result<ByUdp, ExchangeFault
 
 /// Asks by TCP. Folded letters are fine here: nobody guesses his way into a connection.
 pub async fn by_tcp(upstream: SocketAddr, query: &Query, patience: Duration) -> Result<Reply, ExchangeFault> {
-    let octets = within(patience, tcp(upstream, query)).await.map_err(|_| ExchangeFault::Silent)??;
+    let mut octets = within(patience, tcp(upstream, query)).await.map_err(|_| ExchangeFault::Silent)??;
     let message = Message::read(&octets).map_err(|fault| ExchangeFault::Unreadable(format!("its answer cannot be read: {fault}")))?;
     let letters = match query.judge(&message) {
         Relation::Answer => Echo::AsSent,
@@ -114,6 +118,7 @@ pub async fn by_tcp(upstream: SocketAddr, query: &Query, patience: Duration) -> 
         return Err(ExchangeFault::Unreadable("its answer is truncated by TCP too".to_owned()));
     }
     drop(message);
+    query.restore_letters(&mut octets);
     Ok(Reply { octets, letters })
 }
 

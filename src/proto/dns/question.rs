@@ -46,6 +46,8 @@ pub enum Extension<'a> {
 #[derive(Debug)]
 pub struct Query {
     octets: Vec<u8>,
+    /// in the letters that the caller gave
+    name: Name,
     /// where the question ends
     end: usize,
     cookie: Vec<u8>,
@@ -62,15 +64,15 @@ pub enum Relation {
 
 impl Query {
     pub fn new(name: &Name, kind: RecordType, letters: Letters, extension: Extension<'_>, dice: &Dice) -> Query {
-        let name = match letters {
+        let asked = match letters {
             Letters::Random => name.with_random_case(&dice.letters),
             Letters::Small => name.to_lowercase(),
         };
-        let mut octets = Vec::with_capacity(HEADER + name.as_wire().len() + 48);
+        let mut octets = Vec::with_capacity(HEADER + asked.as_wire().len() + 48);
         for number in [dice.id, RD | CD, 1, 0, 0, u16::from(extension != Extension::Plain)] {
             octets.extend(number.to_be_bytes());
         }
-        octets.extend_from_slice(name.as_wire());
+        octets.extend_from_slice(asked.as_wire());
         octets.extend(kind.0.to_be_bytes());
         octets.extend(CLASS_IN.to_be_bytes());
         let end = octets.len();
@@ -83,7 +85,7 @@ impl Query {
             }
             octets.extend_from_slice(cookie);
         }
-        Query { octets, end, cookie: sent }
+        Query { octets, name: name.clone(), end, cookie: sent }
     }
 
     pub fn octets(&self) -> &[u8] {
@@ -93,6 +95,17 @@ impl Query {
     /// Whether the first octets could belong to an answer, however broken the rest is.
     pub fn has_id_of(&self, octets: &[u8]) -> bool {
         octets.len() >= 2 && octets[..2] == self.octets[..2]
+    }
+
+    /// Puts the caller's letters into an answer's question: names of records that are compressed point there, and would show
+    /// our random ones to people.
+    pub fn restore_letters(&self, answer: &mut [u8]) {
+        let wire = self.name.as_wire();
+        if let Some(question) = answer.get_mut(HEADER..HEADER + wire.len())
+            && question.eq_ignore_ascii_case(wire)
+        {
+            question.copy_from_slice(wire);
+        }
     }
 
     pub fn judge(&self, message: &Message<'_>) -> Relation {
