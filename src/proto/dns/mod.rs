@@ -4,6 +4,7 @@
 //! `net::resolver` asks, `table` answers in tests. Signatures are not looked at yet: no answer is ever `Secure` but in a
 //! table.
 
+pub mod dnssec;
 pub mod ede;
 pub mod lookup;
 pub mod name;
