@@ -138,7 +138,10 @@ mod tests {
     fn the_root_is_built_in() {
         let anchors = Anchors::built_in();
         let root = anchors.positive(&Name::root()).unwrap();
-        assert_eq!(root.ds.iter().map(|ds| (ds.tag, ds.algorithm.0, ds.digest.len())).collect::<Vec<_>>(), [(20326, 8, 32), (38696, 8, 32)]);
+        assert_eq!(
+            root.ds.iter().map(|ds| (ds.tag, ds.algorithm.0, ds.digest.len())).collect::<Vec<_>>(),
+            [(20326, 8, 32), (38696, 8, 32)]
+        );
     }
 
     #[test]

@@ -22,9 +22,9 @@ impl Bitmap {
 
     pub fn has(&self, kind: RecordType) -> bool {
         let [wanted, low] = kind.0.to_be_bytes();
-        windows(&self.0).flatten().any(|(number, bits)| {
-            number == wanted && bits.get(usize::from(low / 8)).is_some_and(|octet| octet & 0x80 >> (low % 8) != 0)
-        })
+        windows(&self.0)
+            .flatten()
+            .any(|(number, bits)| number == wanted && bits.get(usize::from(low / 8)).is_some_and(|octet| octet & 0x80 >> (low % 8) != 0))
     }
 
     /// Whether no types but these are in it.
@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn a_bitmap_of_another_form_is_none() {
-        let broken: [&[u8]; 6] = [b"\0", b"\0\0", b"\0\x02\x40", b"\0\x21aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", b"\0\x01\x40\0\x01\x40", b"\x01\x01\x40\0\x01\x40"];
+        let broken: [&[u8]; 6] =
+            [b"\0", b"\0\0", b"\0\x02\x40", b"\0\x21aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", b"\0\x01\x40\0\x01\x40", b"\x01\x01\x40\0\x01\x40"];
         for octets in broken {
             assert_eq!(Bitmap::decode(octets), None, "{octets:?}");
         }

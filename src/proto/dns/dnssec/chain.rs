@@ -43,6 +43,11 @@ use crate::proto::dns::name::Name;
 /// NSEC and NSEC3 sets of one zone looked at in one message: a proof has three, and links bring further ones.
 const MAX_PROOFS: usize = 16;
 
+/// Seconds that what was proved is kept at most (`resolver.md`, proving 13).
+pub const MAX_TTL: u32 = 24 * 3600;
+/// Seconds for a denial.
+pub const MAX_NEGATIVE_TTL: u32 = 3600;
+
 /// A zone of which the proof is complete. It may be kept until `until`, and handed to other walks.
 #[derive(Clone, Debug)]
 pub struct Zone {
@@ -60,10 +65,7 @@ pub enum Trust {
         entries: Vec<u16>,
     },
     /// Proved to be unsigned, or treated so; so is everything below.
-    Insecure {
-        why: String,
-        error: Option<ExtendedError>,
-    },
+    Insecure { why: String, error: Option<ExtendedError> },
 }
 
 impl Zone {
@@ -200,7 +202,7 @@ impl Prover {
         }
         for above in canonical::upwards(name) {
             if self.anchors.is_negative(&above, self.when.now) {
-                return Ok(self.insecure(&above, "a negative trust anchor says so".into(), None, u32::MAX));
+                return Ok(self.insecure(&above, "a negative trust anchor says so".into(), None, 0));
             }
             if let Some(Place::Zone(zone)) = self.places.get(&above) {
                 return Ok(Rc::clone(zone));
@@ -209,7 +211,7 @@ impl Prover {
                 return self.from_anchor(&above, anchor);
             }
         }
-        Ok(self.insecure(&Name::root(), "no trust anchor is above it".into(), None, u32::MAX))
+        Ok(self.insecure(&Name::root(), "no trust anchor is above it".into(), None, 0))
     }
 
     /// Without one anchor that can be used nothing is known: this never makes a zone insecure.
@@ -279,10 +281,13 @@ impl Prover {
             return self.delegated(name, set, verified.ttl).map(Place::Zone);
         }
         // Where a CNAME is, or above a DNAME, there is no delegation.
-        if let Some(alias) = reply.set(name, RecordType::CNAME).or_else(|| reply.dname_above(name))
-            && self.check(alias, zone)?.is_ok()
-        {
-            return Ok(Place::NoCut);
+        let alias = reply.dname_above(name).or_else(|| reply.set(name, RecordType::CNAME));
+        let mut alias_fault = None;
+        if let Some(alias) = alias {
+            match self.check(alias, zone)? {
+                Ok(_) => return Ok(Place::NoCut),
+                Err(fault) => alias_fault = Some(fault_of(fault, alias, &zone.name)),
+            }
         }
         let gathered = self.gather(&reply, zone)?;
         let ttl = gathered.proofs.ttl.unwrap_or(0);
@@ -297,7 +302,9 @@ impl Prover {
             Delegation::Iterations(iterations) => Place::Zone(self.too_many_iterations(name, iterations, ttl)),
             Delegation::None => Place::NoCut,
             Delegation::NoSuchName => Place::Nothing,
-            Delegation::Unproved(why) => return Err(unproved(&gathered, why, (name, RecordType::DS), parent)),
+            Delegation::Unproved(why) => {
+                return Err(alias_fault.unwrap_or_else(|| unproved(&gathered, why, (name, RecordType::DS), parent)));
+            }
         })
     }
 
@@ -332,10 +339,19 @@ impl Prover {
             }
             return Err(match entries.unfit {
                 0 => fail(TroubleState::Bogus, InfoCode::DNSKEY_MISSING, "no key of the zone fits its DS records", Some(zone)),
-                _ => fail(TroubleState::Bogus, InfoCode::NO_ZONE_KEY_BIT, "the key of the DS record is no zone key or is revoked", Some(zone)),
+                _ => fail(
+                    TroubleState::Bogus,
+                    InfoCode::NO_ZONE_KEY_BIT,
+                    "the key of the DS record is no zone key or is revoked",
+                    Some(zone),
+                ),
             });
         }
         let signers = Signers { zone, keys: &entries.usable, when: self.when, sha1: self.sha1 };
+        // Other keys sign the set too, often; their signatures say nothing here.
+        let mut own = set.clone();
+        own.signatures.retain(|signature| entries.usable.iter().any(|key| key.tag == signature.tag));
+        let set = if own.signatures.is_empty() { set } else { &own };
         let verified = signers.check(set, &mut self.budget)?.map_err(|fault| fault_of(fault, set, zone))?;
         let keys = all.into_iter().filter(Dnskey::may_sign).collect();
         let trust = Trust::Keys { keys, entries: entries.usable.iter().map(|key| key.tag).collect() };
@@ -375,7 +391,8 @@ impl Prover {
     }
 
     fn found(&mut self, name: &Name, trust: Trust, ttl: u32) -> Rc<Zone> {
-        let zone = Rc::new(Zone { name: name.clone(), trust, until: self.when.now.plus(i64::from(ttl)) });
+        let most = if matches!(trust, Trust::Keys { .. }) { MAX_TTL } else { MAX_NEGATIVE_TTL };
+        let zone = Rc::new(Zone { name: name.clone(), trust, until: self.when.now.plus(i64::from(ttl.min(most))) });
         self.places.insert(name.clone(), Place::Zone(Rc::clone(&zone)));
         zone
     }

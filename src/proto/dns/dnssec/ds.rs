@@ -105,7 +105,8 @@ mod tests {
         ];
         for (set, expected) in rows {
             let got = usable(set.iter().map(|(algorithm, digest)| ds(*algorithm, *digest)).collect(), Sha1::Refused);
-            let got = got.map(|set| set.iter().map(|ds| (ds.algorithm.0, ds.digest_type)).collect::<Vec<_>>()).map_err(|error| error.code.0);
+            let got =
+                got.map(|set| set.iter().map(|ds| (ds.algorithm.0, ds.digest_type)).collect::<Vec<_>>()).map_err(|error| error.code.0);
             assert_eq!(got, expected.map(<[(u8, u8)]>::to_vec), "{set:?}");
         }
         assert_eq!(usable(vec![ds(7, 2)], Sha1::Accepted).unwrap().len(), 1);

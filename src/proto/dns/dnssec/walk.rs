@@ -19,6 +19,8 @@ use crate::proto::dns::dnssec::budget::Limits;
 use crate::proto::dns::dnssec::budget::Used;
 use crate::proto::dns::dnssec::canonical;
 use crate::proto::dns::dnssec::chain;
+use crate::proto::dns::dnssec::chain::MAX_NEGATIVE_TTL;
+use crate::proto::dns::dnssec::chain::MAX_TTL;
 use crate::proto::dns::dnssec::chain::Prover;
 use crate::proto::dns::dnssec::chain::Stop;
 use crate::proto::dns::dnssec::denial::Finding;
@@ -39,11 +41,6 @@ use crate::proto::dns::reader::RawRecord;
 
 pub use crate::proto::dns::dnssec::chain::Trust;
 pub use crate::proto::dns::dnssec::chain::Zone;
-
-/// Seconds that a positive answer is kept at most (`resolver.md`, proving 13).
-pub const MAX_TTL: u32 = 24 * 3600;
-/// Seconds for a denial.
-pub const MAX_NEGATIVE_TTL: u32 = 3600;
 
 /// What is believed and how hard is worked; shared by all walks.
 #[derive(Clone, Debug, Default)]
@@ -276,14 +273,15 @@ impl Walk {
         if self.kind == RecordType::ANY {
             return self.anything(&reply);
         }
+        // Below a DNAME there is nothing but what it makes (RFC 6672 section 2.4).
+        if let Some(dname) = reply.dname_above(&owner) {
+            let target = dname.target().and_then(|target| substitute(&owner, &dname.owner, &target));
+            return self.follow(dname, target, &reply);
+        }
         if let Some(set) = reply.set(&owner, self.kind) {
             let proved = self.prove_set(set, &reply)?;
             let records = set.records(proved.ttl).collect();
             return Ok(Some(End { proved, found: Found::Records(records) }));
-        }
-        if let Some(dname) = reply.dname_above(&owner) {
-            let target = dname.target().and_then(|target| substitute(&owner, &dname.owner, &target));
-            return self.follow(dname, target, &reply);
         }
         if let Some(cname) = reply.set(&owner, RecordType::CNAME) {
             return self.follow(cname, cname.target(), &reply);
@@ -359,7 +357,7 @@ impl Walk {
             return Ok(Proved { proof: Proof::Secure, ttl: verified.ttl, error: None });
         };
         let gathered = self.prover.gather(reply, &zone)?;
-        let ttl = gathered.proofs.ttl.map_or(verified.ttl, |ttl| ttl.min(verified.ttl));
+        let ttl = verified.ttl;
         let names = (&set.owner, encloser);
         match gathered.proofs.only_wildcard(&zone.name, names, &mut self.prover.budget)? {
             WildcardProof::Proved => Ok(Proved { proof: Proof::Secure, ttl, error: None }),
