@@ -29,6 +29,7 @@ use pipit::proto::dns::dnssec::walk::Trust;
 use pipit::proto::dns::dnssec::walk::Verdict;
 use pipit::proto::dns::dnssec::walk::Walk;
 use pipit::proto::dns::lookup::Trouble;
+use pipit::proto::dns::lookup::ValidationState;
 use pipit::proto::dns::name::Name;
 use pipit::proto::dns::reader::RawRecord;
 
@@ -38,6 +39,7 @@ const AT_LEAST: usize = 80;
 const NOW: i64 = 1_782_864_000;
 
 type Question = (Name, RecordType);
+type Change = Box<dyn Fn(&mut RawRecord)>;
 
 /// What is said to one question.
 #[derive(Clone, Debug)]
@@ -140,7 +142,6 @@ struct Scene {
 impl Scene {
     fn line(&mut self, line: &str) -> Result<(), String> {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let all = self.world.answers.values_mut();
         match words[..] {
             ["now", seconds] => self.now = seconds.parse().map_err(|_| "unknown time")?,
             ["clock", "plausible"] => self.clock = ClockTrust::Plausible,
@@ -149,46 +150,58 @@ impl Scene {
             ["anchor", ..] => self.world.anchors = format!("{}\n", &line[7..]),
             ["also-anchor", ..] => self.world.anchors += &format!("{}\n", &line[12..]),
             ["negative", name] => self.negative.push(Name::parse(name).map_err(|e| e.to_string())?),
-            // in all answers
-            ["drop", owner, kind] => {
-                let which = Which::new(owner, kind);
-                let dropped: usize = all.map(|said| said.retain(|record| !which.is(record))).sum();
-                nonzero(dropped)?;
+            ["fail", name, rtype] => {
+                self.failing.insert(question(&[name, rtype]), Trouble::unreachable("no upstream"));
             }
-            // in the answer to one question
-            ["drop", owner, kind, "from", name, rtype] => {
-                let which = Which::new(owner, kind);
-                nonzero(self.said(&[name, rtype])?.retain(|record| !which.is(record)))?;
-            }
-            ["spoil", owner, kind] => {
-                let which = Which::new(owner, kind);
-                let mut spoiled = 0;
-                for record in all.flat_map(Said::sections).flatten().filter(|record| which.is(record)) {
-                    *record.rdata.last_mut().unwrap() ^= 1;
-                    spoiled += 1;
-                }
-                nonzero(spoiled)?;
-            }
+            ["lookup", name, rtype] => self.lookup(question(&[name, rtype])),
+            ["keep"] => self.known = self.verdict.as_ref().ok_or("no lookup yet")?.chain.clone(),
+            ["drop" | "spoil" | "octet" | "shout" | "twice" | "backwards", ..] | ["ttl", _, _, _] => return self.change_records(&words),
+            ["add" | "empty" | "reply" | "join", ..] | ["rcode", _, _, _] => return self.change_answer(&words),
+            [..] => return self.expect(&words, line),
+        }
+        Ok(())
+    }
+
+    /// In all answers, or in the one to a question.
+    fn change_records(&mut self, words: &[&str]) -> Result<(), String> {
+        if let ["drop", owner, kind, "from", name, rtype] = words {
+            let which = Which::new(owner, kind);
+            return nonzero(self.said(&[name, rtype])?.retain(|record| !which.is(record)));
+        }
+        let all = self.world.answers.values_mut();
+        if let ["drop", owner, kind] = words {
+            let which = Which::new(owner, kind);
+            return nonzero(all.map(|said| said.retain(|record| !which.is(record))).sum());
+        }
+        let sections = all.flat_map(Said::sections);
+        let (owner, kind, change): (_, _, Change) = match *words {
+            ["spoil", owner, kind] => (owner, kind, Box::new(|record| *record.rdata.last_mut().unwrap() ^= 1)),
             ["ttl", owner, kind, seconds] => {
-                let which = Which::new(owner, kind);
                 let seconds = seconds.parse().map_err(|_| "unknown TTL")?;
-                all.flat_map(Said::sections).flatten().filter(|record| which.is(record)).for_each(|record| record.ttl = seconds);
+                (owner, kind, Box::new(move |record| record.ttl = seconds))
             }
             ["octet", owner, kind, at, value] => {
-                let which = Which::new(owner, kind);
                 let (at, value): (usize, u8) = (at.parse().unwrap(), value.parse().unwrap());
-                all.flat_map(Said::sections).flatten().filter(|record| which.is(record)).for_each(|record| record.rdata[at] = value);
+                (owner, kind, Box::new(move |record| record.rdata[at] = value))
             }
-            ["shout"] => all.flat_map(Said::sections).flatten().for_each(shout),
-            ["twice"] => all.flat_map(Said::sections).for_each(|section| section.extend(section.clone())),
-            ["backwards"] => all.flat_map(Said::sections).for_each(|section| section.reverse()),
+            ["shout"] => return nonzero(sections.flatten().map(shout).count()),
+            ["twice"] => return nonzero(sections.map(|section| section.extend(section.clone())).count()),
+            ["backwards"] => return nonzero(sections.map(|section| section.reverse()).count()),
+            _ => return Err("unknown change".into()),
+        };
+        let which = Which::new(owner, kind);
+        nonzero(sections.flatten().filter(|record| which.is(record)).map(change).count())
+    }
+
+    fn change_answer(&mut self, words: &[&str]) -> Result<(), String> {
+        match *words {
             ["rcode", name, rtype, code] => self.said(&[name, rtype])?.rcode = rcode(code),
-            ["add", name, rtype, ..] => {
-                let record = line.split_whitespace().skip(3).collect::<Vec<_>>().join(" ");
-                self.world.answers.entry(question(&[name, rtype])).or_insert(Said::empty()).add(&record);
+            ["add", name, rtype, ref record @ ..] => {
+                self.world.answers.entry(question(&[name, rtype])).or_insert(Said::empty()).add(&record.join(" "));
             }
-            ["empty", name, rtype] => *self.world.answers.entry(question(&[name, rtype])).or_insert(Said::empty()) = Said::empty(),
-            // the sections of another answer: instead of, or behind what is there
+            ["empty", name, rtype] => {
+                self.world.answers.insert(question(&[name, rtype]), Said::empty());
+            }
             ["reply", name, rtype, "as", other, kind] => {
                 let said = self.said(&[other, kind])?.clone();
                 self.world.answers.insert(question(&[name, rtype]), said);
@@ -196,15 +209,11 @@ impl Scene {
             ["join", name, rtype, "with", other, kind] => {
                 let other = self.said(&[other, kind])?.clone();
                 let said = self.said(&[name, rtype])?;
-                (said.rcode, said.authority) = (other.rcode, [&said.authority[..], &other.authority].concat());
+                said.rcode = other.rcode;
+                said.authority.extend(other.authority);
                 said.answer.extend(other.answer);
             }
-            ["fail", name, rtype] => {
-                self.failing.insert(question(&[name, rtype]), Trouble::unreachable("no upstream"));
-            }
-            ["lookup", name, rtype] => self.lookup(question(&[name, rtype])),
-            ["keep"] => self.known = self.verdict.as_ref().ok_or("no lookup yet")?.chain.clone(),
-            [..] => return self.expect(&words, line),
+            _ => return Err("unknown change".into()),
         }
         Ok(())
     }
@@ -391,4 +400,137 @@ fn the_player_itself_is_strict() {
         let why = play(text, &world).expect_err(text);
         assert!(why.contains(reason), "{text}: {why}");
     }
+}
+
+/// Lookups that are secure to their end; whatever is done to the answers on the way, they must not come out insecure, or
+/// secure with other records.
+const SECURE: [&str; 17] = [
+    "www.p256.test. A",
+    "p256.test. MX",
+    "www.p256.test. MX",
+    "nothing.p256.test. A",
+    "one.wild.p256.test. A",
+    "one.wild.p256.test. MX",
+    "ent.p256.test. A",
+    "alias.p256.test. A",
+    "in3.p256.test. A",
+    "www.dn.p256.test. A",
+    "www.n3.test. A",
+    "nothing.n3.test. A",
+    "one.wild.n3.test. A",
+    "www.n3.test. MX",
+    "www.sub.p256.test. A",
+    "www.mixed.test. A",
+    "nx.compact.test. A",
+];
+/// Enough that each kind of change meets each kind of proof; the seed can be changed by hand.
+const ROUNDS: u64 = 1500;
+
+/// splitmix64
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % bound as u64) as usize
+    }
+}
+
+/// One change that somebody on the way can make.
+fn meddle(said: &mut Said, all: &[Said], dice: &mut Dice) {
+    let other = &all[dice.below(all.len())];
+    let section = dice.below(2);
+    match dice.below(9) {
+        0 => *said = other.clone(),
+        1 => said.rcode = [Rcode::NO_ERROR, Rcode::NX_DOMAIN, Rcode::SERV_FAIL][dice.below(3)],
+        2 => said.authority = other.authority.clone(),
+        3 => said.answer.extend(other.answer.iter().cloned()),
+        4 => said.authority.extend(other.authority.iter().cloned()),
+        5 => {
+            said.retain(|record| record.rtype != RecordType::RRSIG);
+        }
+        6 => said.answer.clear(),
+        change => {
+            let records = &mut *said.sections()[section];
+            if records.is_empty() {
+                return;
+            }
+            let at = dice.below(records.len());
+            match change {
+                7 => drop(records.remove(at)),
+                _ => {
+                    let record = &mut records[at];
+                    let octet = dice.below(record.rdata.len().max(1));
+                    record.rdata.iter_mut().skip(octet).take(1).for_each(|octet| *octet ^= 1 << dice.below(8));
+                }
+            }
+        }
+    }
+}
+
+fn walk_through(question: &Question, anchors: &Rc<Anchors>, mut reply: impl FnMut(&Question) -> Said) -> Rc<Verdict> {
+    let policy = Policy { anchors: Rc::clone(anchors), ..Policy::default() };
+    let mut walk = Walk::new(question.clone(), &policy, When { now: UnixTime(NOW), clock: ClockTrust::Confirmed });
+    let mut input = Input::Continue;
+    loop {
+        input = match walk.handle(input) {
+            Action::Done(verdict) => return verdict,
+            Action::Pause => Input::Continue,
+            Action::Ask { name, kind } => {
+                let said = reply(&(name, kind));
+                Input::Answer(Received::new(said.rcode, said.answer, said.authority))
+            }
+        };
+    }
+}
+
+/// The records at the end, without their TTL; none for a denial.
+fn data(verdict: &Verdict) -> Vec<(Name, Vec<u8>)> {
+    match &verdict.outcome {
+        Outcome::Proved { found: Found::Records(records), .. } => records.iter().map(|r| (r.owner.clone(), r.rdata.clone())).collect(),
+        Outcome::Proved { .. } | Outcome::Failed(_) => Vec::new(),
+    }
+}
+
+#[test]
+fn nobody_on_the_way_can_change_what_is_secure() {
+    let world = world();
+    let anchors = Rc::new(Anchors::parse(&world.anchors).unwrap());
+    let mut questions: Vec<&Question> = world.answers.keys().collect();
+    questions.sort();
+    let all: Vec<Said> = questions.iter().map(|question| world.answers[*question].clone()).collect();
+    let honest = |question: &Question| world.answers.get(question).cloned().unwrap_or(Said { rcode: Rcode::SERV_FAIL, ..Said::empty() });
+    let mut survived = 0;
+    for text in SECURE {
+        let asked = question(&text.split(' ').collect::<Vec<_>>());
+        let true_verdict = walk_through(&asked, &anchors, honest);
+        assert_eq!(true_verdict.state(), ValidationState::Secure, "{text}");
+        for round in 0..ROUNDS / SECURE.len() as u64 {
+            let mut dice = Dice(round << 32 | asked.0.as_wire().len() as u64);
+            let patience = dice.below(7);
+            let mut count = 0;
+            let verdict = walk_through(&asked, &anchors, |question| {
+                let mut said = honest(question);
+                count += 1;
+                // One answer is meddled with, or all of them from some point on.
+                if count > patience && (round % 2 == 0 || count == patience + 1) {
+                    for _ in 0..=dice.below(2) {
+                        meddle(&mut said, &all, &mut dice);
+                    }
+                }
+                said
+            });
+            match verdict.state() {
+                ValidationState::Secure => assert_eq!(data(&verdict), data(&true_verdict), "{text}, round {round}"),
+                ValidationState::Insecure => panic!("{text}, round {round}: {verdict:?}"),
+                ValidationState::Bogus | ValidationState::Indeterminate => {}
+            }
+            survived += usize::from(verdict.state() == ValidationState::Secure);
+        }
+    }
+    // Neither everything nor nothing was harmless.
+    assert!((ROUNDS as usize / 20..ROUNDS as usize * 19 / 20).contains(&survived), "{survived}");
 }

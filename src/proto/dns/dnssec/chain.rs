@@ -59,7 +59,7 @@ pub struct Zone {
 #[derive(Clone, Debug)]
 pub enum Trust {
     Keys {
-        /// those that may sign the zone's records
+        /// All that the zone shows; those that may not sign are passed over where signatures are checked.
         keys: Vec<Dnskey>,
         /// of keys that the DS or the anchor stands for
         entries: Vec<u16>,
@@ -208,14 +208,14 @@ impl Prover {
                 return Ok(Rc::clone(zone));
             }
             if let Some(anchor) = self.anchors.positive(&above).cloned() {
-                return self.from_anchor(&above, anchor);
+                return self.anchored(&above, anchor);
             }
         }
         Ok(self.insecure(&Name::root(), "no trust anchor is above it".into(), None, 0))
     }
 
     /// Without one anchor that can be used nothing is known: this never makes a zone insecure.
-    fn from_anchor(&mut self, zone: &Name, anchor: Anchor) -> Result<Rc<Zone>, Stop> {
+    fn anchored(&mut self, zone: &Name, anchor: Anchor) -> Result<Rc<Zone>, Stop> {
         let ds = ds::usable(anchor.ds, self.sha1).unwrap_or_default();
         let keys: Vec<Dnskey> = anchor.keys.into_iter().filter(|key| key.algorithm.is_supported(self.sha1) && key.is_usable()).collect();
         if ds.is_empty() && keys.is_empty() {
@@ -353,8 +353,8 @@ impl Prover {
         own.signatures.retain(|signature| entries.usable.iter().any(|key| key.tag == signature.tag));
         let set = if own.signatures.is_empty() { set } else { &own };
         let verified = signers.check(set, &mut self.budget)?.map_err(|fault| fault_of(fault, set, zone))?;
-        let keys = all.into_iter().filter(Dnskey::may_sign).collect();
-        let trust = Trust::Keys { keys, entries: entries.usable.iter().map(|key| key.tag).collect() };
+        let entries = entries.usable.iter().map(|key| key.tag).collect();
+        let trust = Trust::Keys { keys: all, entries };
         Ok(self.found(zone, trust, verified.ttl.min(ttl)))
     }
 

@@ -85,13 +85,16 @@ pub fn usable(set: Vec<Ds>, sha1: Sha1) -> Result<Vec<Ds>, ExtendedError> {
 mod tests {
     use super::*;
 
+    /// Algorithm and digest type of some records.
+    type Kinds<'a> = &'a [(u8, u8)];
+
     fn ds(algorithm: u8, digest_type: u8) -> Ds {
         Ds { tag: 1, algorithm: Algorithm(algorithm), digest_type, digest: [0; 32].into() }
     }
 
     #[test]
     fn what_is_not_supported_is_dropped() {
-        let rows: [(&[(u8, u8)], Result<&[(u8, u8)], u16>); 9] = [
+        let rows: [(Kinds<'_>, Result<Kinds<'_>, u16>); 9] = [
             (&[(13, 2)], Ok(&[(13, 2)])),
             (&[(13, 2), (13, 1)], Ok(&[(13, 2)])),
             (&[(13, 4), (8, 1)], Ok(&[(13, 4)])),

@@ -28,6 +28,7 @@ use crate::proto::dns::dnssec::denial::WildcardProof;
 use crate::proto::dns::dnssec::rrset::Received;
 use crate::proto::dns::dnssec::rrset::RrSet;
 use crate::proto::dns::dnssec::rrsig::Source;
+use crate::proto::dns::lookup::Answer;
 use crate::proto::dns::lookup::ExtendedError;
 use crate::proto::dns::lookup::InfoCode;
 use crate::proto::dns::lookup::Link;
@@ -37,6 +38,8 @@ use crate::proto::dns::lookup::TroubleState;
 use crate::proto::dns::lookup::ValidationState;
 use crate::proto::dns::name::Builder;
 use crate::proto::dns::name::Name;
+use crate::proto::dns::rdata::Rdata;
+use crate::proto::dns::rdata::Record;
 use crate::proto::dns::reader::RawRecord;
 
 pub use crate::proto::dns::dnssec::chain::Trust;
@@ -133,6 +136,33 @@ impl Verdict {
             Outcome::Proved { found: Found::NoSuchName, .. } => Rcode::NX_DOMAIN,
             Outcome::Proved { found: Found::Records(_) | Found::NoData, .. } => Rcode::NO_ERROR,
         }
+    }
+}
+
+impl Verdict {
+    /// As `Lookup` gives it. The proof is that of the whole, links included.
+    pub fn to_answer<R: Record>(&self) -> Answer<R> {
+        let owner = self.owner.clone();
+        let answer = match &self.outcome {
+            Outcome::Failed(trouble) => Answer::failed(owner, trouble.clone()),
+            Outcome::Proved { found, .. } => {
+                let proof = if self.state() == ValidationState::Secure { Proof::Secure } else { Proof::Insecure };
+                match found {
+                    Found::NoData => Answer::no_data(owner, proof),
+                    Found::NoSuchName => Answer::no_such_name(owner, proof),
+                    Found::Records(raw) => {
+                        let records: Vec<R> = raw.iter().filter_map(|record| R::decode(&Rdata::alone(&record.rdata))).collect();
+                        if records.is_empty() {
+                            // There are some: they must not look like none.
+                            Answer::failed(owner, Trouble::indeterminate(format!("the {} records cannot be read", R::TYPE)))
+                        } else {
+                            Answer::records(owner, proof, records)
+                        }
+                    }
+                }
+            }
+        };
+        answer.with_links(self.links.clone()).with_note(self.reason.clone())
     }
 }
 

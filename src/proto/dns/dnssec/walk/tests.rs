@@ -250,8 +250,9 @@ fn keys_of_other_kinds() {
     let small = Dnskey::decode(&small.encode()).unwrap();
     let (no_zone, revoked, other_protocol) = (again(1, 3), again(0x0181, 3), again(257, 2));
     let secure = (ValidationState::Secure, None);
+    type Outcome = (ValidationState, Option<u16>);
     // (keys of the zone, keys that DS records stand for, state and code)
-    let rows: [(&[Dnskey], &[&Dnskey], (ValidationState, Option<u16>)); 9] = [
+    let rows: [(&[Dnskey], &[&Dnskey], Outcome); 9] = [
         (std::slice::from_ref(&good), &[&good], secure),
         (std::slice::from_ref(&no_zone), &[&no_zone], (ValidationState::Bogus, Some(11))),
         (std::slice::from_ref(&revoked), &[&revoked], (ValidationState::Bogus, Some(11))),
