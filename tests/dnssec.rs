@@ -18,6 +18,7 @@ use pipit::proto::dns::dnssec::ClockTrust;
 use pipit::proto::dns::dnssec::Sha1;
 use pipit::proto::dns::dnssec::When;
 use pipit::proto::dns::dnssec::anchor::Anchors;
+use pipit::proto::dns::dnssec::canonical;
 use pipit::proto::dns::dnssec::presentation::parse_record;
 use pipit::proto::dns::dnssec::rrset::Received;
 use pipit::proto::dns::dnssec::walk::Action;
@@ -487,12 +488,10 @@ fn walk_through(question: &Question, anchors: &Rc<Anchors>, mut reply: impl FnMu
     }
 }
 
-/// The records at the end, without their TTL; none for a denial.
+/// The records at the end, without their TTL and the case of letters in names, which is not signed; none for a denial.
 fn data(verdict: &Verdict) -> Vec<(Name, Vec<u8>)> {
-    match &verdict.outcome {
-        Outcome::Proved { found: Found::Records(records), .. } => records.iter().map(|r| (r.owner.clone(), r.rdata.clone())).collect(),
-        Outcome::Proved { .. } | Outcome::Failed(_) => Vec::new(),
-    }
+    let Outcome::Proved { found: Found::Records(records), .. } = &verdict.outcome else { return Vec::new() };
+    records.iter().map(|record| (record.owner.clone(), canonical::rdata(record.rtype, &record.rdata).into_owned())).collect()
 }
 
 #[test]
