@@ -229,8 +229,7 @@ async fn open_store(dir: &Path) -> Result<Store, Failure> {
 fn start_control(tasks: &Tasks, instance: &Rc<Instance>, users: &Rc<Users>, more: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let path = instance.store.dir().join(SOCKET);
     let failed = |error| Failure::new(format!("the control socket {}: {error}", path.display()), "is another server using this directory?");
-    listen(tasks, instance, &path, Gate::Owner).map_err(failed)?;
-    let mut bound = vec![path.clone()];
+    let mut bound = Vec::new();
     let senders = [instance.store.dir().join(SEND_SOCKET)];
     for path in senders.iter().chain(more) {
         match listen(tasks, instance, path, Gate::Senders(Rc::clone(users))) {
@@ -238,6 +237,9 @@ fn start_control(tasks: &Tasks, instance: &Rc<Instance>, users: &Rc<Users>, more
             Err(error) => info!("programs cannot hand mail in at {}: {error}", path.display()),
         }
     }
+    // Last: a server that answers commands is wholly there.
+    listen(tasks, instance, &path, Gate::Owner).map_err(failed)?;
+    bound.push(path);
     Ok(bound)
 }
 
