@@ -192,13 +192,20 @@ fn status(row: &StatusRow, cells: &mut Vec<Vec<String>>) -> io::Result<()> {
     Ok(())
 }
 
+/// `1 message`, `2 messages`.
+pub(in crate::cli) fn counted(n: u64, one: &str, more: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { more })
+}
+
 fn queue_words(row: &StatusRow) -> String {
     match (row.queued_messages, row.held_recipients) {
         (0, _) => "empty".into(),
         (messages, held) => {
             format!(
-                "{messages} messages for {} recipients, {held} of them held; the oldest since {}",
-                row.queued_recipients, row.queue_oldest
+                "{} for {}, {held} of them held; the oldest since {}",
+                counted(messages, "message", "messages"),
+                counted(row.queued_recipients, "recipient", "recipients"),
+                row.queue_oldest
             )
         }
     }

@@ -24,7 +24,7 @@ use crate::cli::print::safe;
 
 pub const QUEUE_HEAD: [&str; 8] = ["ID", "FROM", "TO", "HELD", "SIZE", "ARRIVED", "NEXT", "LAST"];
 pub const STEERED_HEAD: [&str; 3] = ["ID", "RECIPIENT", "OUTCOME"];
-pub const HOLD_HEAD: [&str; 4] = ["ID", "CREATED", "HOLDS", "HELD NOW"];
+pub const HOLD_HEAD: [&str; 3] = ["ID", "CREATED", "HOLDS"];
 
 /// Does a command of the queue, and tells about it.
 pub fn run(globals: &Globals, command: QueueCommand) -> Result<(), Failure> {
@@ -57,7 +57,10 @@ pub fn steered_cells(json: &str) -> io::Result<Vec<String>> {
 
 pub fn hold_cells(json: &str) -> io::Result<Vec<String>> {
     let row: HoldRow = parsed(json)?;
-    Ok(vec![row.id.to_string(), row.created, safe(&row.rule), row.held.map(|held| held.to_string()).unwrap_or_default()])
+    let mut cells = vec![row.id.to_string(), row.created, safe(&row.rule)];
+    // Only the answer to `hold add` knows.
+    cells.extend(row.held.map(|held| format!("{held} held now")));
+    Ok(cells)
 }
 
 /// `queue show` for a terminal: the message, then a paragraph a recipient.

@@ -34,6 +34,7 @@ use crate::cli::find;
 use crate::cli::message;
 use crate::cli::place;
 use crate::cli::place::Place;
+use crate::cli::print::counted;
 use crate::cli::sendmail::Complaint;
 use crate::cli::sendmail::Dialect;
 use crate::cli::sendmail::Fault;
@@ -133,10 +134,22 @@ fn send(globals: &Globals, sending: Sending) -> Result<(), Failure> {
 
 fn said(row: &SentRow) -> String {
     match (row.local, row.queued) {
-        (0, queued) => format!("message {} is in the queue for {queued} recipients: pipit queue show {}", row.id, row.id),
-        (local, 0) => format!("message {} is delivered to {local} mailboxes", row.id),
-        (local, queued) => format!("message {} is delivered to {local} mailboxes and in the queue for {queued} recipients", row.id),
+        (0, queued) => format!("message {} is in the queue for {}: pipit queue show {}", row.id, recipients(queued), row.id),
+        (local, 0) => format!("message {} is delivered to {}", row.id, counted(local, "mailbox", "mailboxes")),
+        (local, queued) => {
+            let mailboxes = counted(local, "mailbox", "mailboxes");
+            format!(
+                "message {} is delivered to {mailboxes} and in the queue for {}: pipit queue show {}",
+                row.id,
+                recipients(queued),
+                row.id
+            )
+        }
     }
+}
+
+fn recipients(n: u64) -> String {
+    counted(n, "recipient", "recipients")
 }
 
 /// The message as the server wants it, and to whom it goes.

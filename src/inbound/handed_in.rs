@@ -113,7 +113,15 @@ pub async fn take<C: Channel>(instance: &Instance, caller: &Caller, request: Sen
         received: now,
         digest: message.digest,
         require_tls: message.wish,
-        reception: Reception { tls: None, client: format!("local user {who}"), helo: String::new(), trace_id: trace_id.clone() },
+        reception: Reception {
+            tls: None,
+            client: match &caller {
+                Caller::Owner => "a command on this machine".to_owned(),
+                Caller::User(_) => format!("local user {who}"),
+            },
+            helo: String::new(),
+            trace_id: trace_id.clone(),
+        },
         origin: Origin::Submitted,
     };
     submit::submit(&instance.store, submission).await.inspect_err(|error| log::warn!("message {trace_id} not stored: {error}"))?;
@@ -214,10 +222,18 @@ impl Plan {
                 }
             }
             Resolved::Unknown => {
-                return Ok(Err(refused(format!("there is no {address} here"), "`pipit user list` shows the accounts", NO_USER)));
+                return Ok(Err(refused(
+                    format!("there is no {address} here"),
+                    "nothing was sent to anybody; `pipit user list` shows the accounts",
+                    NO_USER,
+                )));
             }
             Resolved::Full => {
-                return Ok(Err(refused(format!("the mailbox of {address} is full"), "remove some mail, or raise its quota", TRY_LATER)));
+                return Ok(Err(refused(
+                    format!("the mailbox of {address} is full"),
+                    "nothing was sent to anybody; remove some mail, or raise its quota",
+                    TRY_LATER,
+                )));
             }
         }
         Ok(Ok(()))

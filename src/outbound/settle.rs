@@ -222,9 +222,9 @@ impl Consequence<'_> {
                 format!("delivered to{at}: {said}, {tls}")
             }
             Verdict::Failed if self.remote => format!("failed at{at}: {said}"),
-            Verdict::Failed => format!("failed{at}: {status} {said}"),
+            Verdict::Failed => format!("failed{}: {status} {said}", where_to(&at)),
             Verdict::Retry(due) | Verdict::Wait(due) if self.remote => format!("deferred by{at}: {said}; next attempt at {due}"),
-            Verdict::Retry(due) | Verdict::Wait(due) => format!("deferred{at}: {status} {said}; next attempt at {due}"),
+            Verdict::Retry(due) | Verdict::Wait(due) => format!("deferred{}: {status} {said}; next attempt at {due}", where_to(&at)),
         }
     }
 
@@ -359,4 +359,9 @@ impl<L: Lookup> Outbound<L> {
         let thrown = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut dice);
         Schedule::new(&self.live.current().outbound, if thrown.is_ok() { dice[0] } else { 128 })
     }
+}
+
+/// ` at host[address]`, or nothing where no host was reached.
+fn where_to(at: &str) -> String {
+    if at.is_empty() { String::new() } else { format!(" at{at}") }
 }

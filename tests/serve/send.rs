@@ -40,7 +40,7 @@ fn a_message_is_completed_delivered_and_queued() {
     let rig = Rig::serving("");
     let said =
         fed(&rig, &["send", "-f", "ann@home.test", "-F", "Ann B", "bob", "x@elsewhere.test"], "Subject: hello\n\n.dot\n.\nnot read\n");
-    assert!(said.contains("1 mailboxes and in the queue for 1"), "{said}");
+    assert!(said.contains("1 mailbox and in the queue for 1 recipient"), "{said}");
     let raw = newest(&rig, "bob@home.test");
     for part in [
         "Return-Path: <ann@home.test>\r\n",
