@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io;
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -170,4 +171,6 @@ Try, in another terminal:
         HOME.accounts.join(", "),
         OTHER.accounts.join(", "),
     );
+    // A pipe would keep it until the end.
+    let _ = io::stdout().flush();
 }
