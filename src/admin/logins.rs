@@ -124,6 +124,8 @@ impl Logins {
         let (name, mechanism) = (attempt.name.clone(), attempt.mechanism.name());
         let pair = self.pair(&name, peer);
         let blocked = self.guesses.borrow().is_blocked(&pair, self.clock.instant());
+        // Counted before it is judged: a hundred guesses at once are a hundred, not one.
+        let pause = self.guesses.borrow_mut().count(pair, self.clock.instant());
         let (verdict, outcome) = if blocked {
             (Verdict::Refused, LoginOutcome::Blocked)
         } else {
@@ -137,11 +139,13 @@ impl Logins {
         match outcome {
             LoginOutcome::Accepted => self.guesses.borrow_mut().forget(&pair),
             LoginOutcome::Refused | LoginOutcome::Blocked => {
-                let pause = self.guesses.borrow_mut().count(pair, self.clock.instant());
                 info!("login of {name} from {peer} with {mechanism}: {}", if blocked { "blocked for a while" } else { "refused" });
                 sleep(pause).await;
             }
-            LoginOutcome::Later => warn!("login of {name} from {peer} put off: too many wait, or the store cannot be read"),
+            LoginOutcome::Later => {
+                self.guesses.borrow_mut().take_back(&pair);
+                warn!("login of {name} from {peer} put off: too many wait, or the store cannot be read");
+            }
         }
         verdict
     }
@@ -290,6 +294,16 @@ impl Guesses {
         FIRST_PAUSE.saturating_mul(1 << (failures.count - 1).min(10)).min(LONGEST_PAUSE)
     }
 
+    /// What was counted was no failure.
+    fn take_back(&mut self, pair: &Pair) {
+        if let Some(failures) = self.failures.get_mut(pair) {
+            failures.count -= 1;
+            if failures.count == 0 {
+                self.failures.remove(pair);
+            }
+        }
+    }
+
     fn forget(&mut self, pair: &Pair) {
         self.failures.remove(pair);
     }
@@ -297,7 +311,8 @@ impl Guesses {
     fn make_room(&mut self, now: Instant) {
         self.failures.retain(|_, failures| now.duration_since(failures.last) < BLOCKED);
         if self.failures.len() >= MAX_PAIRS
-            && let Some(oldest) = self.failures.iter().min_by_key(|(_, failures)| failures.last).map(|(pair, _)| *pair)
+            // Blocks go last: else a guesser could wash his own out with names of no meaning.
+            && let Some(oldest) = self.failures.iter().min_by_key(|(_, failures)| (failures.count >= FREE, failures.last)).map(|(pair, _)| *pair)
         {
             self.failures.remove(&oldest);
         }

@@ -149,6 +149,19 @@ fn a_pair_is_paused_longer_and_longer_then_blocked_for_a_while() {
 }
 
 #[test]
+fn guesses_at_once_are_all_counted() {
+    play(|scene| async move {
+        let logins = &scene.logins;
+        let all: Vec<_> = (0..FREE + 5).map(|_| logins.check(attempt("nobody@home.test", "wrong"), PEER)).collect();
+        let mut all: Vec<_> = all.into_iter().map(Box::pin).collect();
+        for guess in &mut all {
+            assert!(smol::future::poll_once(guess).await.is_none());
+        }
+        assert!(logins.guesses.borrow().is_blocked(&logins.pair("nobody@home.test", PEER), logins.clock.instant()));
+    });
+}
+
+#[test]
 fn networks_are_what_one_customer_has_and_memory_is_bounded() {
     let mut guesses = Guesses::default();
     let pair = |guesses: &Guesses, peer: &str| guesses.pair("ann", peer.parse().unwrap());
@@ -162,4 +175,10 @@ fn networks_are_what_one_customer_has_and_memory_is_bounded() {
     }
     assert_eq!(guesses.failures.len(), MAX_PAIRS);
     assert!(guesses.failures.contains_key(&(200, IpAddr::V4(Ipv4Addr::from(200)))), "the longest silent ones are forgotten");
+    let guesser = pair(&guesses, "192.0.2.7");
+    (0..FREE).for_each(|_| _ = guesses.count(guesser, begin + Duration::from_secs(20)));
+    for number in 0..u32::try_from(MAX_PAIRS).unwrap() {
+        guesses.count((1 << 40 | u64::from(number), guesser.1), begin + Duration::from_secs(30));
+    }
+    assert!(guesses.is_blocked(&guesser, begin + Duration::from_secs(31)), "other names do not wash a block out");
 }
