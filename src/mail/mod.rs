@@ -15,4 +15,5 @@ pub mod network;
 pub mod notify;
 pub mod path;
 pub mod received;
+pub mod recode;
 pub mod words;
