@@ -11,6 +11,7 @@ mod control;
 mod dns;
 mod engine;
 mod headers;
+mod recode;
 mod sasl;
 mod smtp_client;
 mod smtp_session;
@@ -43,6 +44,11 @@ fn configuration() {
 #[test]
 fn headers() {
     engine::run("headers", headers::SEEDS, headers::target);
+}
+
+#[test]
+fn recode() {
+    engine::run("recode", recode::SEEDS, recode::target);
 }
 
 #[test]
