@@ -8,15 +8,22 @@ use std::cell::RefCell;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::mail::domain::Domain;
 use crate::mail::enhanced::EnhancedStatus;
+use crate::mail::envelope::Body;
 use crate::outbound::candidates::Stack;
 use crate::outbound::converse;
 use crate::outbound::converse::Connection;
 use crate::outbound::converse::HostFailure;
+use crate::outbound::converse::LACKS_EIGHT_BIT;
 use crate::outbound::converse::Outcome;
 use crate::outbound::converse::Outgoing;
 use crate::outbound::converse::Transaction;
 use crate::outbound::converse::Why;
+use crate::outbound::recoded;
+use crate::outbound::recoded::Obstacle;
+use crate::outbound::recoded::Recoded;
+use crate::outbound::recoded::RecodedMessage;
 use crate::outbound::settle::Attempted;
 use crate::outbound::settle::Fate;
 use crate::outbound::settle::Notices;
@@ -37,12 +44,17 @@ const OLDEST: Duration = Duration::from_secs(300);
 /// A peer may have closed a connection that was not used for this long; under load some wait no longer than 10 s.
 const FRESH: Duration = Duration::from_secs(5);
 
+/// Our own store gives no message.
+const UNREAD: EnhancedStatus = EnhancedStatus::new(4, 3, 0);
+
 type Recipients = Vec<(u32, QueuedRecipient)>;
 
 /// One connection at a time.
 pub struct Worker<'v, 's, L: Lookup> {
     visit: &'v Visit<'s, L>,
     line: Option<Line<'v>>,
+    /// the message under way with 7 bits, once a host needed it so
+    seven_bit: Option<Result<Recoded, Obstacle>>,
 }
 
 /// Whether there is a connection.
@@ -93,7 +105,7 @@ struct Left {
 
 impl<'v, 's, L: Lookup> Worker<'v, 's, L> {
     pub fn new(visit: &'v Visit<'s, L>) -> Self {
-        Worker { visit, line: None }
+        Worker { visit, line: None, seven_bit: None }
     }
 
     /// Until no mail is left, or no host.
@@ -156,6 +168,7 @@ impl<'v, 's, L: Lookup> Worker<'v, 's, L> {
     /// One message to its recipients, over as many hosts and transactions as it takes. `Crowded`: what is left of it was given back.
     async fn deliver(&mut self, claim: Claimed) -> Reached {
         let Claimed { id, message, recipients } = claim;
+        self.seven_bit = None;
         recipients.iter().for_each(|(n, _)| self.visit.ledger.transmitting(id, *n));
         let mut open = recipients;
         let mut onward = Recipients::new();
@@ -217,45 +230,40 @@ impl<'v, 's, L: Lookup> Worker<'v, 's, L> {
     async fn transact(&mut self, id: QueueId, message: &Queued, open: Recipients) -> Left {
         let visit = self.visit;
         let Some(line) = &mut self.line else { return Left { again: open, ..Left::default() } };
-        let outgoing = |(_, recipient): &(u32, QueuedRecipient)| Outgoing {
-            address: recipient.address.clone(),
-            notify: recipient.notify,
-            orcpt: recipient.orcpt.clone(),
+        let on_chunk = || visit.progresses();
+        let mut source = StoredMessage::new(&visit.service.store, message.blob, &on_chunk);
+        let offers = line.connection.offers();
+        // Where the header needs what the host lacks, that is what the sender must hear (5.6.7).
+        let lacks_utf8 = message.smtp_utf8 && !offers.smtp_utf8;
+        let needs_seven = message.body == Body::EightBit && !offers.eight_bit_mime && !lacks_utf8;
+        if needs_seven && self.seven_bit.is_none() {
+            let settings = visit.service.live.current();
+            let is_ours = |domain: &Domain| settings.is_local(domain) || *domain == settings.hostname;
+            self.seven_bit = Some(recoded::plan(&mut source, is_ours).await);
+        }
+        let recoded = match self.seven_bit.as_ref().filter(|_| needs_seven) {
+            None => None,
+            Some(Ok(recoded)) => Some(recoded),
+            // Another host may take it as it is.
+            Some(Err(obstacle)) => return Left { onward: open, why: Some(hindered(obstacle)), ..Left::default() },
         };
         let transaction = Transaction {
             reverse_path: &message.reverse_path,
             recipients: open.iter().map(outgoing).collect(),
-            body: message.body,
+            body: if recoded.is_some() { Body::SevenBit } else { message.body },
             smtp_utf8: message.smtp_utf8,
-            size: message.size,
+            size: recoded.map_or(message.size, |recoded| recoded.size),
             ret: message.ret,
             envid: message.envid.as_deref(),
         };
-        let on_chunk = || visit.progresses();
-        let mut source = StoredMessage::new(&visit.service.store, message.blob, &on_chunk);
-        let outcomes = line.connection.transact(&transaction, &mut source).await;
+        let outcomes = match recoded {
+            None => line.connection.transact(&transaction, &mut source).await,
+            Some(recoded) => line.connection.transact(&transaction, &mut RecodedMessage::new(&mut source, recoded)).await,
+        };
         line.carried += 1;
         let stack = visit.candidates.borrow().get(line.at).map_or(Stack::Single, |candidate| candidate.stack);
-        let mut left = Left::default();
-        let mut decided = Vec::new();
-        let silent = Why { status: EnhancedStatus::new(4, 3, 0), reply: None, text: "nothing was said of this recipient".to_owned() };
-        let outcomes = outcomes.into_iter().chain(std::iter::repeat(Outcome::Deferred(silent)));
-        for ((n, recipient), outcome) in open.into_iter().zip(outcomes) {
-            match outcome {
-                Outcome::Delivered(reply) => decided.push((n, recipient, Fate::Delivered(reply))),
-                Outcome::Deferred(why) => decided.push((n, recipient, Fate::Deferred(why))),
-                Outcome::Failed(why) if stack == Stack::Dual && is_about_us(&recipient, &why) => {
-                    decided.push((n, recipient, Fate::Deferred(why)));
-                }
-                Outcome::Failed(why) => decided.push((n, recipient, Fate::Failed(why))),
-                Outcome::NextTransaction => left.again.push((n, recipient)),
-                Outcome::NextHost(why) => {
-                    left.onward.push((n, recipient));
-                    left.why = Some(why);
-                }
-            }
-        }
-        visit.settle(Attempted { id, message, place: Some(&line.place), schedule: visit.schedule, recipients: decided }).await;
+        let (left, recipients) = sort(open, outcomes, stack);
+        visit.settle(Attempted { id, message, place: Some(&line.place), schedule: visit.schedule, recipients }).await;
         left
     }
 
@@ -272,6 +280,45 @@ impl<'v, 's, L: Lookup> Worker<'v, 's, L> {
         let place = place.as_ref();
         let recipients = open.into_iter().map(|(n, recipient)| (n, recipient, fate.clone())).collect();
         self.visit.settle(Attempted { id, message, place, schedule: self.visit.schedule, recipients }).await;
+    }
+}
+
+/// What each outcome means: some are decided, the others are left.
+fn sort(open: Recipients, outcomes: Vec<Outcome>, stack: Stack) -> (Left, Vec<(u32, QueuedRecipient, Fate)>) {
+    let mut left = Left::default();
+    let mut decided = Vec::new();
+    let silent = Why { status: EnhancedStatus::new(4, 3, 0), reply: None, text: "nothing was said of this recipient".to_owned() };
+    let outcomes = outcomes.into_iter().chain(std::iter::repeat(Outcome::Deferred(silent)));
+    for ((n, recipient), outcome) in open.into_iter().zip(outcomes) {
+        match outcome {
+            Outcome::Delivered(reply) => decided.push((n, recipient, Fate::Delivered(reply))),
+            Outcome::Deferred(why) => decided.push((n, recipient, Fate::Deferred(why))),
+            Outcome::Failed(why) if stack == Stack::Dual && is_about_us(&recipient, &why) => {
+                decided.push((n, recipient, Fate::Deferred(why)));
+            }
+            Outcome::Failed(why) => decided.push((n, recipient, Fate::Failed(why))),
+            Outcome::NextTransaction => left.again.push((n, recipient)),
+            Outcome::NextHost(why) => {
+                left.onward.push((n, recipient));
+                left.why = Some(why);
+            }
+        }
+    }
+    (left, decided)
+}
+
+fn outgoing((_, recipient): &(u32, QueuedRecipient)) -> Outgoing {
+    Outgoing { address: recipient.address.clone(), notify: recipient.notify, orcpt: recipient.orcpt.clone() }
+}
+
+/// Why a message cannot go to a host without 8BITMIME.
+fn hindered(obstacle: &Obstacle) -> Why {
+    match obstacle {
+        Obstacle::Unfit(reason) => {
+            let text = format!("the message has 8-bit text, which the host does not take, and it cannot be written otherwise: {reason}");
+            Why { status: LACKS_EIGHT_BIT, reply: None, text }
+        }
+        Obstacle::Unread(trouble) => Why { status: UNREAD, reply: None, text: format!("the message cannot be read here: {trouble}") },
     }
 }
 

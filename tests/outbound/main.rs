@@ -8,4 +8,5 @@ mod notices;
 mod peer;
 mod retries;
 mod scene;
+mod seven_bit;
 mod trouble;

@@ -113,6 +113,8 @@ pub struct Letter {
     pub wish: RequireTls,
     pub ret: Ret,
     pub smtp_utf8: bool,
+    /// declared so, whatever the text is
+    pub eight_bit: bool,
 }
 
 impl Letter {
@@ -124,6 +126,7 @@ impl Letter {
             wish: RequireTls::Default,
             ret: Ret::Unset,
             smtp_utf8: false,
+            eight_bit: false,
         }
     }
 }
@@ -217,7 +220,7 @@ impl Scene {
             reverse_path: ReversePath::parse(letter.from).unwrap(),
             sender: Some(sender),
             origin: Origin::Submitted,
-            body: if letter.text.is_ascii() { Body::SevenBit } else { Body::EightBit },
+            body: if letter.text.is_ascii() && !letter.eight_bit { Body::SevenBit } else { Body::EightBit },
             smtp_utf8: letter.smtp_utf8,
             ret: letter.ret,
             envid: Some("QQ314159".to_owned()),

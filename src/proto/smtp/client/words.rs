@@ -14,8 +14,8 @@ use crate::proto::smtp::peer_reply::PeerReply;
 use crate::proto::smtp::peer_reply::ReplyFault;
 use crate::proto::smtp::timeouts::client;
 
-/// A body with 8-bit octets meets a peer without 8BITMIME. `Failed` with this status and no reply is our own finding:
-/// the caller may recode and try again.
+/// A body with 8-bit octets meets a peer without 8BITMIME. `Failed` with this status and no reply is our own finding: a
+/// caller that can recode does so before it begins.
 pub const LACKS_EIGHT_BIT: EnhancedStatus = EnhancedStatus::new(5, 6, 1);
 /// The message is larger than the peer takes.
 pub const TOO_BIG: EnhancedStatus = EnhancedStatus::new(5, 3, 4);
