@@ -130,6 +130,7 @@ impl Conversation {
                         self.destinations.push(destination);
                     }
                 }
+                self.note_name(&settings, recipient);
                 (RecipientOutcome::Accepted, RecipientVerdict::Accepted)
             }
             Ok(Resolved::Full) => (RecipientOutcome::Full, RecipientVerdict::MailboxFull),
@@ -146,6 +147,21 @@ impl Conversation {
             info!("{} refused recipient {path} from {sender}: {outcome:?}", self.peer.ip());
         }
         verdict
+    }
+
+    /// Keeps whom a notice of success is to name. Without a login there is none: we would owe it to strangers.
+    fn note_name(&mut self, settings: &Settings, recipient: Recipient) {
+        let Recipient { path, notify, orcpt } = recipient;
+        if self.login.is_none() || !notify.wants_success() {
+            return;
+        }
+        let address = match path {
+            ForwardPath::Address(address) => address,
+            ForwardPath::Postmaster => Address { local: path.local(), domain: settings.hostname.clone() },
+        };
+        if !self.named.iter().any(|other| other.address == address) {
+            self.named.push(NewRecipient { address, notify, orcpt });
+        }
     }
 
     /// Mail for other hosts is taken from our own people only (promise R15), and not for names of this host itself, at

@@ -23,6 +23,7 @@ use crate::intake::senders::Ownership;
 use crate::mail::address::Address;
 use crate::mail::digest::Digest;
 use crate::mail::enhanced::EnhancedStatus;
+use crate::mail::envelope;
 use crate::mail::envelope::RequireTls;
 use crate::mail::header;
 use crate::mail::header::Gathered;
@@ -71,6 +72,8 @@ pub(super) struct Body {
     pub wish: RequireTls,
     /// lines that the header lacks
     pub additions: Vec<u8>,
+    /// what it has, whatever MAIL declared: programs forget BODY, and other hosts must not be misled
+    pub octets: envelope::Body,
 }
 
 /// What is kept of a header, and what it tells.
@@ -254,7 +257,7 @@ impl Incoming<'_> {
             Err(verdict) => return self.skip(verdict),
         };
         let spool = Spool::new(&self.conversation.service.store, SPOOL_MEMORY);
-        self.stage = Stage::Body(Box::new(Body { spool, digest, wish, additions }));
+        self.stage = Stage::Body(Box::new(Body { spool, digest, wish, additions, octets: envelope::Body::SevenBit }));
         kept.shrink_to_fit();
         self.carried = kept.len();
         for slice in kept.chunks(STEP) {
@@ -301,6 +304,9 @@ impl Incoming<'_> {
 
     async fn spool(&mut self, bytes: &[u8]) {
         let Stage::Body(body) = &mut self.stage else { return };
+        if !bytes.is_ascii() {
+            body.octets = envelope::Body::EightBit;
+        }
         let mut stored = body.spool.push(bytes).await;
         let reserved = self.reserved.as_ref().map_or(0, Reserved::bytes);
         let missing = (body.spool.held() + self.carried).saturating_sub(reserved);

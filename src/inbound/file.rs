@@ -16,6 +16,7 @@ use crate::intake::submit::Submission;
 use crate::intake::trace::new_trace_id;
 use crate::mail::date::UnixTime;
 use crate::mail::digest::Digest;
+use crate::mail::envelope;
 use crate::mail::envelope::Envelope;
 use crate::mail::envelope::RequireTls;
 use crate::mail::received::From;
@@ -37,6 +38,7 @@ struct Traced<'c> {
     received: UnixTime,
     digest: Digest,
     wish: RequireTls,
+    octets: envelope::Body,
 }
 
 /// Writes trace lines, commits, and logs.
@@ -44,7 +46,7 @@ pub async fn file(conversation: &Conversation, body: Body) -> DataVerdict {
     let Some(envelope) = conversation.session.envelope() else { return DataVerdict::Failed };
     let received = conversation.service.clock.now();
     let Ok(trace_id) = new_trace_id(received, &SystemRandom::new()) else { return DataVerdict::Failed };
-    let Body { spool, digest, wish, additions } = body;
+    let Body { spool, digest, wish, additions, octets } = body;
     let size = spool.len();
     let mut trace = received_field(conversation, envelope, &trace_id, (received, wish)).into_bytes();
     trace.extend_from_slice(&additions);
@@ -52,7 +54,7 @@ pub async fn file(conversation: &Conversation, body: Body) -> DataVerdict {
         Ok(spooled) => spooled,
         Err(error) => return not_stored(&trace_id, &error),
     };
-    let traced = Traced { envelope, spooled, trace_id: trace_id.clone(), received, digest, wish };
+    let traced = Traced { envelope, spooled, trace_id: trace_id.clone(), received, digest, wish, octets };
     let filed = match conversation.door.port.role() {
         Role::Exchange => deliver(conversation, traced).await,
         Role::Submission => submit(conversation, traced).await,
@@ -123,8 +125,9 @@ async fn submit(conversation: &Conversation, traced: Traced<'_>) -> Result<Strin
         reverse_path: envelope.reverse_path.clone(),
         sender: login.map(|login| login.account),
         local: conversation.destinations.clone(),
+        named: conversation.named.clone(),
         remote: conversation.remote.clone(),
-        body: envelope.body,
+        body: if envelope.body == envelope::Body::EightBit { envelope.body } else { traced.octets },
         smtp_utf8: envelope.smtp_utf8,
         ret: envelope.ret,
         envid: envelope.envid.clone(),
@@ -135,9 +138,13 @@ async fn submit(conversation: &Conversation, traced: Traced<'_>) -> Result<Strin
         origin: Origin::Submitted,
     };
     let remote = submission.remote.len();
-    let delivered = submit::submit(&conversation.service.store, submission).await?;
+    let service = &conversation.service;
+    let submitted = submit::submit(&service.store, &service.live.current(), submission).await?;
+    if submitted.notice.is_some() {
+        service.metrics.notices.add_one();
+    }
     let who = login.map(|login| login.address.to_string()).unwrap_or_default();
-    Ok(format!("{} mailboxes, {remote} to other hosts, login {who}", delivered.copies))
+    Ok(format!("{} mailboxes, {remote} to other hosts, login {who}", submitted.copies))
 }
 
 fn not_stored(trace_id: &str, error: &Error) -> DataVerdict {

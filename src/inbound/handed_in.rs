@@ -75,6 +75,8 @@ const MEMORY_PATIENCE: Duration = Duration::from_secs(30);
 struct Plan {
     sender: Sender,
     local: Vec<Destination>,
+    /// the addresses that led to them
+    named: Vec<Address>,
     remote: Vec<Address>,
 }
 
@@ -99,6 +101,7 @@ pub async fn take<C: Channel>(instance: &Instance, caller: &Caller, request: Sen
     front.extend_from_slice(&message.additions);
     let spooled: Spooled = message.spool.finish(front)?;
     let (path, local, remote) = (plan.sender.path.clone(), plan.local.len(), plan.remote.len());
+    let with_wishes = |address| NewRecipient { address, notify, orcpt: None };
     let submission = Submission {
         spooled,
         id,
@@ -106,7 +109,8 @@ pub async fn take<C: Channel>(instance: &Instance, caller: &Caller, request: Sen
         sender: plan.sender.account,
         smtp_utf8: plan.remote.iter().any(|address| !address.local.is_ascii()),
         local: plan.local,
-        remote: plan.remote.into_iter().map(|address| NewRecipient { address, notify, orcpt: None }).collect(),
+        named: plan.named.into_iter().map(with_wishes).collect(),
+        remote: plan.remote.into_iter().map(with_wishes).collect(),
         body: message.body,
         ret,
         envid: request.envid,
@@ -124,7 +128,11 @@ pub async fn take<C: Channel>(instance: &Instance, caller: &Caller, request: Sen
         },
         origin: Origin::Submitted,
     };
-    submit::submit(&instance.store, submission).await.inspect_err(|error| log::warn!("message {trace_id} not stored: {error}"))?;
+    let submitted = submit::submit(&instance.store, &settings, submission).await;
+    let submitted = submitted.inspect_err(|error| log::warn!("message {trace_id} not stored: {error}"))?;
+    if submitted.notice.is_some() {
+        instance.metrics.notices.add_one();
+    }
     instance.metrics.messages.add_one(MessageOutcome::Stored);
     instance.metrics.message_bytes.add(size);
     info!("message {trace_id} from {path} handed in by {who}, {size} octets, {local} mailboxes, {remote} to other hosts");
@@ -187,7 +195,7 @@ fn plan(reader: &Reader<'_>, settings: &Settings, caller: &Caller, request: &Sen
             NO_PERMISSION,
         )));
     }
-    let mut plan = Plan { sender, local: Vec::new(), remote: Vec::new() };
+    let mut plan = Plan { sender, local: Vec::new(), named: Vec::new(), remote: Vec::new() };
     for text in &request.to {
         let address = match send::complete(settings, text) {
             Ok(address) => address,
@@ -197,7 +205,7 @@ fn plan(reader: &Reader<'_>, settings: &Settings, caller: &Caller, request: &Sen
             return Ok(Err(failure));
         }
         // Looked at here, not behind the loop: a request has room for thousands, and each is looked for among the others.
-        if plan.remote.len() + plan.local.len() > settings.limits.recipients {
+        if plan.remote.len() + plan.local.len().max(plan.named.len()) > settings.limits.recipients {
             let error = format!("more than {} recipients", settings.limits.recipients);
             return Ok(Err(refused(error, "raise limits.recipients, or send in parts", UNAVAILABLE)));
         }
@@ -215,6 +223,17 @@ impl Plan {
                         self.local.push(destination);
                     }
                 }
+                if !self.named.contains(&address) {
+                    self.named.push(address);
+                }
+            }
+            // As on the submission ports: nobody has mail there, and it would come back here.
+            Resolved::NotLocal if address.domain == settings.hostname => {
+                let hint = match settings.local_domains().next() {
+                    Some(domain) => format!("nothing was sent to anybody; did you mean {}@{domain}?", address.local),
+                    None => "nothing was sent to anybody; list a [[domain]] of yours in the configuration".to_owned(),
+                };
+                return Ok(Err(refused(format!("nobody has mail at {}, the name of this server", address.domain), &hint, NO_USER)));
             }
             Resolved::NotLocal => {
                 if !self.remote.iter().any(|other| other.domain == address.domain && other.local == address.local) {

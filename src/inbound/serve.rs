@@ -67,6 +67,8 @@ pub struct Conversation {
     pub login: Option<Box<Login>>,
     /// who gets the running transaction's message, one entry an account
     pub destinations: Vec<Destination>,
+    /// the addresses that led to them and want to hear of it
+    pub named: Vec<NewRecipient>,
     /// whom it is sent on to, one entry an address
     pub remote: Vec<NewRecipient>,
     /// our end of the connection: `postmaster@[this address]` is ours (RFC 5321 section 4.5.1)
@@ -79,8 +81,8 @@ pub async fn serve(service: Rc<Service>, door: Door, stream: Stream, peer: Socke
     let session = Session::new(Rc::new(params(&service, &door)));
     let began = service.clock.instant();
     let local = stream.local_address().map(|address| address.ip());
-    let (destinations, remote) = (Vec::new(), Vec::new());
-    let mut conversation = Conversation { service, door, session, peer, login: None, destinations, remote, local, began };
+    let (destinations, named, remote) = (Vec::new(), Vec::new(), Vec::new());
+    let mut conversation = Conversation { service, door, session, peer, login: None, destinations, named, remote, local, began };
     if let Ok(lines) = conversation.begin(stream).await {
         let _ = within(CLOSE_PATIENCE, lines.close()).await;
     }
@@ -149,6 +151,7 @@ impl Conversation {
                 }
                 Action::CheckSpace { declared } => {
                     self.destinations.clear();
+                    self.named.clear();
                     self.remote.clear();
                     let verdict = self.space(declared);
                     self.session.handle(Input::Space(verdict))
@@ -161,7 +164,7 @@ impl Conversation {
                     self.say(&mut lines, &reply).await?;
                     self.flush(&mut lines).await?;
                     let verdict = Box::pin(data::receive(self, &mut lines)).await?;
-                    (self.destinations, self.remote) = (Vec::new(), Vec::new());
+                    (self.destinations, self.named, self.remote) = (Vec::new(), Vec::new(), Vec::new());
                     self.session.handle(Input::Data(verdict))
                 }
             };

@@ -3,6 +3,7 @@
 
 pub mod bounce;
 pub mod deliver;
+pub mod delivered;
 pub mod outgoing;
 pub mod recipients;
 pub mod senders;

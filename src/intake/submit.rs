@@ -2,10 +2,10 @@
 //!
 //! In goes a spooled message of one of our own (a login, `pipit send`, the web, a notice of ours); when `submit` returns
 //! `Ok` every local copy and every row of the queue is on stable storage (promises R1 and R2). On `Err` nothing was stored.
-//! A recipient here gets its copy and no notice of delivery (RFC 3461 asks for one at NOTIFY=SUCCESS): the copy is in
-//! the mailbox before the client has its 250, which says as much.
+//! Whoever asked for a notice of success gets the one about people here at once (`intake::delivered`).
 
-use crate::intake::deliver::Delivered;
+use crate::config::settings::Settings;
+use crate::intake::delivered::Deliveries;
 use crate::intake::recipients::Destination;
 use crate::mail::date::UnixTime;
 use crate::mail::digest::Digest;
@@ -14,6 +14,7 @@ use crate::mail::envelope::RequireTls;
 use crate::mail::notify::Ret;
 use crate::mail::path::ReversePath;
 use crate::store::AccountId;
+use crate::store::BlobId;
 use crate::store::Error;
 use crate::store::QueueId;
 use crate::store::Spooled;
@@ -40,6 +41,8 @@ pub struct Submission {
     pub sender: Option<AccountId>,
     /// one an account
     pub local: Vec<Destination>,
+    /// the addresses by which they were named, with what is wished for each
+    pub named: Vec<NewRecipient>,
     /// one an address
     pub remote: Vec<NewRecipient>,
     pub body: Body,
@@ -53,13 +56,37 @@ pub struct Submission {
     pub origin: Origin,
 }
 
-/// Files the message; returns after the sync. `copies` counts mailboxes, not the queue.
-pub async fn submit(store: &Store, submission: Submission) -> Result<Delivered, Error> {
-    store.write(move |writer| file(writer, submission)).await
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// mailboxes that got one; fewer than there were destinations: accounts were removed since RCPT
+    pub copies: usize,
+    /// the notice of success about them
+    pub notice: Option<QueueId>,
 }
 
-/// The same within a change of the caller's.
-pub fn file(writer: &mut Writer<'_>, submission: Submission) -> Result<Delivered, Error> {
+/// Files the message; returns after the sync, and after that of its notice.
+pub async fn submit(store: &Store, settings: &Settings, submission: Submission) -> Result<Submitted, Error> {
+    let deliveries = Deliveries::of(&submission);
+    let (id, wanted) = (submission.id, submission.local.len());
+    let (blob, copies) = store.write(move |writer| file(writer, submission)).await?;
+    let mut submitted = Submitted { copies, notice: None };
+    // Of a mailbox that is gone nothing good can be told; who it was is not known here any more.
+    if let Some(deliveries) = deliveries.filter(|_| copies == wanted) {
+        match deliveries.tell(store, settings, blob).await {
+            Ok(notice) => submitted.notice = notice,
+            // The message itself is safe: a client that sent it again would double it.
+            Err(error) => log::warn!("message {id}: the notice of its delivery cannot be stored: {error}"),
+        }
+    }
+    if let Some(notice) = submitted.notice {
+        log::info!("message {id}: notice {notice} (Delivered)");
+    }
+    Ok(submitted)
+}
+
+/// Gives the blob and the number of copies in mailboxes.
+fn file(writer: &mut Writer<'_>, submission: Submission) -> Result<(BlobId, usize), Error> {
     let mut inboxes = Vec::with_capacity(submission.local.len());
     for destination in &submission.local {
         // An account removed since RCPT must not cost the others their copy.
@@ -107,5 +134,5 @@ pub fn file(writer: &mut Writer<'_>, submission: Submission) -> Result<Delivered
         };
         queue::enqueue(writer, new)?;
     }
-    Ok(Delivered { copies })
+    Ok((blob, copies))
 }

@@ -10,6 +10,7 @@ use pipit::inbound::Door;
 use pipit::inbound::Port;
 use pipit::mail::date::UnixTime;
 use pipit::mail::domain::Domain;
+use pipit::mail::envelope::Body;
 use pipit::mail::envelope::RequireTls;
 use pipit::metrics::LoginOutcome;
 use pipit::net::deadline::within;
@@ -175,6 +176,74 @@ fn a_message_goes_to_people_here_and_into_the_queue() {
         let id = header.lines().find(|line| line.starts_with("Message-ID: <")).unwrap();
         assert!(id.ends_with("@home.test>"), "{id}");
         assert!(stored[0].1.digest.message_id.ends_with("@home.test>"));
+        scene
+    });
+}
+
+#[test]
+fn success_is_told_of_people_here_to_those_who_asked() {
+    play("", |scene| async move {
+        let tls = tls(Port::Submissions);
+        let mut ann = Person::arrive(&scene, &tls, PEER).await;
+        ann.log_in("ann@home.test", PASSWORD, "235 ").await;
+        ann.say("MAIL FROM:<ann@home.test> RET=FULL ENVID=e+2B1", "250 ").await;
+        ann.say("RCPT TO:<info@home.test> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;first@home.test", "250 ").await;
+        ann.say("RCPT TO:<ann+shop@home.test> NOTIFY=FAILURE", "250 ").await;
+        ann.say("RCPT TO:<Postmaster> NOTIFY=SUCCESS", "250 ").await;
+        ann.say("RCPT TO:<bob@elsewhere.test> NOTIFY=SUCCESS", "250 ").await;
+        ann.say("DATA", "354 ").await;
+        ann.say("From: ann@home.test\r\nSubject: s\r\n\r\nbody\r\n.", "250 2.0.0").await;
+        let stored = scene.stored();
+        assert_eq!(stored.len(), 2, "one copy and one notice before the 250");
+        let texts: Vec<String> = stored.iter().map(|(_, row)| raw(&scene, row.blob)).collect();
+        let notice = texts.iter().find(|text| text.contains("Subject: Your message was delivered\r\n")).unwrap();
+        for part in [
+            "Original-Envelope-Id: e+1\r\n",
+            "Original-Recipient: rfc822; first@home.test\r\nFinal-Recipient: rfc822; info@home.test\r\nAction: delivered\r\nStatus: 2.0.0\r\n",
+            "Final-Recipient: rfc822; postmaster@mx.home.test\r\n",
+            "\r\nContent-Type: text/rfc822-headers\r\n",
+            "Subject: s\r\n",
+        ] {
+            assert!(notice.contains(part), "{part:?} not in {notice}");
+        }
+        assert!(!notice.contains("ann+shop") && !notice.contains("elsewhere") && !notice.contains("\r\nbody\r\n"), "{notice}");
+        assert_eq!(notice.matches("Final-Recipient").count(), 2);
+        // The wishes of one message are not those of the next, and the null path never hears.
+        ann.say("MAIL FROM:<ann@home.test>", "250 ").await;
+        ann.say("RCPT TO:<ann@home.test>", "250 ").await;
+        ann.say("DATA", "354 ").await;
+        ann.say("From: ann@home.test\r\n\r\nx\r\n.", "250 2.0.0").await;
+        ann.say("MAIL FROM:<>", "250 ").await;
+        ann.say("RCPT TO:<ann@home.test> NOTIFY=SUCCESS", "250 ").await;
+        ann.say("DATA", "354 ").await;
+        ann.say("From: ann@home.test\r\n\r\nx\r\n.", "250 2.0.0").await;
+        ann.say("QUIT", "221 ").await;
+        assert_eq!(scene.stored().len(), 4);
+        scene
+    });
+}
+
+#[test]
+fn eight_bits_are_noticed_whatever_was_declared() {
+    play("", |scene| async move {
+        let tls = tls(Port::Submissions);
+        let mut ann = Person::arrive(&scene, &tls, PEER).await;
+        ann.log_in("ann@home.test", PASSWORD, "235 ").await;
+        for (parameter, body, expected) in [
+            ("", "x", Body::SevenBit),
+            ("", "Gr\u{fc}\u{df}e", Body::EightBit),
+            (" BODY=7BIT", "\u{fc}", Body::EightBit),
+            (" BODY=8BITMIME", "x", Body::EightBit),
+        ] {
+            ann.say(&format!("MAIL FROM:<ann@home.test>{parameter}"), "250 ").await;
+            ann.say("RCPT TO:<bob@elsewhere.test>", "250 ").await;
+            ann.say("DATA", "354 ").await;
+            ann.say(&format!("From: ann@home.test\r\n\r\n{body}\r\n."), "250 2.0.0").await;
+            let queued = scene.service.store.read(|r| queue::list(r, None, 10)).unwrap();
+            let newest = queued.iter().max_by_key(|(_, row)| row.blob).unwrap();
+            assert_eq!(newest.1.body, expected, "{parameter} {body}");
+        }
+        ann.say("QUIT", "221 ").await;
         scene
     });
 }

@@ -76,8 +76,9 @@ fn the_header_names_the_recipients_and_hides_bcc() {
 fn refusals_have_the_status_of_the_name() {
     let rig = Rig::serving("[limits]\nmessage-size = \"64k\"\n");
     let large = "x\n".repeat(70_000);
-    let rows: [(&[&str], &str, i32, i32); 8] = [
+    let rows: [(&[&str], &str, i32, i32); 9] = [
         (&["nobody-here"], "x\n", 67, 1),
+        (&["bob", "bob@mx.home.test"], "x\n", 67, 1),
         (&["-f", "x@elsewhere.test", "ann"], "x\n", 77, 1),
         (&["ann"], &large, 69, 1),
         (&["-t"], "Subject: nobody\n\nx\n", 64, 2),
@@ -94,7 +95,24 @@ fn refusals_have_the_status_of_the_name() {
             assert!(!output.stderr.is_empty());
         }
     }
+    let output = rig.pipit_with_input(&["send", "bob@mx.home.test"], "x\n");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("nobody has mail at mx.home.test, the name of this server") && said.contains("bob@home.test?"), "{said}");
     assert_eq!(rig.fine(&["mail", "list", "ann@home.test", "--json"]), "");
+    assert_eq!(rig.fine(&["mail", "list", "bob@home.test", "--json"]), "");
+    assert_eq!(rig.fine(&["queue", "list", "--json"]), "");
+    assert_eq!(rig.fine(&["store", "check"]), "");
+    // The host has a postmaster all the same.
+    fed(&rig, &["send", "postmaster@mx.home.test"], "x\n");
+}
+
+#[test]
+fn success_is_told_where_it_was_asked_for() {
+    let rig = Rig::serving("");
+    fed(&rig, &["sendmail", "-f", "ann@home.test", "-N", "success", "-V", "e1", "bob"], "From: ann@home.test\nSubject: s\n\nx\n");
+    let notice = newest(&rig, "ann@home.test");
+    assert!(notice.contains("Final-Recipient: rfc822; bob@home.test\r\nAction: delivered\r\n"), "{notice}");
+    assert!(notice.contains("Original-Envelope-Id: e1\r\n"), "{notice}");
     assert_eq!(rig.fine(&["store", "check"]), "");
 }
 
