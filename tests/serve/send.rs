@@ -75,6 +75,18 @@ fn the_header_names_the_recipients_and_hides_bcc() {
     assert_eq!(rig.fine(&["mail", "list", "ann@home.test", "--json"]).lines().count(), 1, "one copy an account");
 }
 
+/// As cron writes, on a machine whose owner has made one account and no alias.
+#[test]
+fn what_is_for_root_finds_the_postmaster() {
+    let rig = Rig::serving("");
+    fed(&rig, &["sendmail", "-i", "-FCronDaemon", "-oem", "root"], "From: root (Cron Daemon)\nTo: root\nSubject: Cron\n\nx\n");
+    assert!(newest(&rig, "ann@home.test").contains("Subject: Cron\r\n"));
+    rig.fine(&["alias", "add", "root@home.test", "bob@home.test"]);
+    fed(&rig, &["sendmail", "-i", "root"], "Subject: for the alias\n\nx\n");
+    assert!(newest(&rig, "bob@home.test").contains("Subject: for the alias"));
+    assert_eq!(rig.pipit_with_input(&["sendmail", "root@home.test", "roots"], "x\n").status.code(), Some(67));
+}
+
 #[test]
 fn refusals_have_the_status_of_the_name() {
     let rig = Rig::serving("[limits]\nmessage-size = \"64k\"\n");
