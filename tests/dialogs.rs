@@ -383,11 +383,11 @@ fn credentials(salt: &str, nonce: &str, passwords: &[&str]) -> Result<Credential
     Ok(Credentials { salt, iterations: scram::ITERATIONS, keys, nonce: nonce.to_owned() })
 }
 
-/// `MECHANISM NAME password TEXT`, `… key N` or `… wrong`.
+/// `MECHANISM NAME password TEXT`, `… key HEX` (its stored key begins so) or `… wrong`.
 fn attempt_words(attempt: &Attempt) -> String {
     let proof = match &attempt.proof {
         Proof::Password(password) => format!("password {}", password.expose()),
-        Proof::Key(at) => format!("key {at}"),
+        Proof::Keys(keys) => format!("key {:02x}{:02x}{:02x}{:02x}", keys.stored[0], keys.stored[1], keys.stored[2], keys.stored[3]),
         Proof::Wrong => "wrong".to_owned(),
     };
     format!("{} {} {proof}", attempt.mechanism.name(), attempt.name)

@@ -41,6 +41,7 @@ fn main() {
     match std::env::var(PART).as_deref() {
         Ok("sandbox") => sandboxed(),
         Ok("privileges") => unprivileged(),
+        Ok("resolvers") => resolvers(),
         _ => {
             for part in ["sandbox", "privileges"] {
                 fs::create_dir_all(directory.join("data")).unwrap();
@@ -53,6 +54,7 @@ fn main() {
                 fs::remove_dir_all(&directory).unwrap();
                 println!("test {part} ... ok");
             }
+            replaced_under_the_sandbox(&directory);
         }
     }
 }
@@ -73,7 +75,7 @@ fn sandboxed() {
     }
     let gone = PathBuf::from("/no/such/path");
     let readable_paths = vec![readable.clone(), gone.clone(), PathBuf::from("/proc/self"), PathBuf::from("/sys/class/thermal")];
-    let landlock = sandbox::landlock(&Paths { writable: vec![data.clone()], readable: readable_paths }).unwrap();
+    let landlock = sandbox::landlock(&Paths { writable: vec![data.clone()], readable: readable_paths, openable: Vec::new() }).unwrap();
     let seccomp = sandbox::seccomp().unwrap();
     assert_eq!(privileges::thread_count().unwrap(), 1);
     if let Landlock::Enforced { missing, .. } = &landlock {
@@ -95,6 +97,76 @@ fn sandboxed() {
         println!("NOT TESTED: {seccomp:?}");
     }
     what_the_server_needs(&data, early);
+}
+
+/// The outer half: a file that the sandboxed child reads is replaced as NetworkManager, dhclient and systemd-resolved do it.
+fn replaced_under_the_sandbox(directory: &Path) {
+    for folder in ["etc", "run/resolved"] {
+        fs::create_dir_all(directory.join(folder)).unwrap();
+    }
+    for (path, mode) in [(".", 0o755), ("etc", 0o755), ("run", 0o755), ("run/resolved", 0o755)] {
+        fs::set_permissions(directory.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let plain = directory.join("etc/resolv.conf");
+    let target = directory.join("run/resolved/stub.conf");
+    files::replace(&plain, b"before", 0o644).unwrap();
+    files::replace(&target, b"target before", 0o644).unwrap();
+    files::replace(&directory.join("etc/shadow"), b"secret", 0o600).unwrap();
+    files::replace(&directory.join("run/other"), b"of others", 0o644).unwrap();
+    std::os::unix::fs::symlink("../run/resolved/stub.conf", directory.join("etc/link.conf")).unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .env(PART, "resolvers")
+        .current_dir(directory)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 1];
+    child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    files::replace(&plain, b"after", 0o644).unwrap();
+    files::replace(&target, b"target after", 0o644).unwrap();
+    // And what was a link becomes a file, as when systemd-resolved is taken off the machine.
+    child.stdin.as_mut().unwrap().write_all(b"1").unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    files::replace(&directory.join("etc/link.conf"), b"a file now", 0o644).unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"2").unwrap();
+    let status = child.wait().unwrap();
+    assert!(status.success(), "resolvers: {status}");
+    fs::remove_dir_all(directory).unwrap();
+    println!("test resolvers ... ok");
+}
+
+/// The inner half.
+fn resolvers() {
+    let here = std::env::current_dir().unwrap();
+    let (plain, link) = (here.join("etc/resolv.conf"), here.join("etc/link.conf"));
+    let openable: Vec<PathBuf> = [&plain, &link].into_iter().flat_map(|file| sandbox::folders_of(file)).collect();
+    let dropped = privileges::is_root();
+    if dropped {
+        privileges::drop_to(NOBODY, NetBind::Drop).unwrap();
+    } else {
+        privileges::lock_in(NetBind::Drop).unwrap();
+    }
+    let landlock = sandbox::landlock(&Paths { openable, ..Paths::default() }).unwrap();
+    sandbox::seccomp().unwrap();
+    let turn = || {
+        io::stdout().write_all(b".").unwrap();
+        io::stdout().flush().unwrap();
+        io::stdin().read_exact(&mut [0]).unwrap();
+    };
+    assert_eq!((fs::read(&plain).unwrap(), fs::read(&link).unwrap()), (b"before".to_vec(), b"target before".to_vec()));
+    turn();
+    assert_eq!((fs::read(&plain).unwrap(), fs::read(&link).unwrap()), (b"after".to_vec(), b"target after".to_vec()));
+    turn();
+    assert_eq!(fs::read(&link).unwrap(), b"a file now");
+    assert!(!dropped || denied(fs::read(here.join("etc/shadow"))), "closed by its mode");
+    match landlock {
+        Landlock::Enforced { .. } => {
+            assert!(denied(fs::read(here.join("run/other"))) && denied(fs::read_dir(here.join("etc"))));
+            assert!(denied(fs::write(&plain, "x")) && denied(fs::write(here.join("etc/new"), "x")));
+        }
+        Landlock::Absent(why) => eprintln!("NOT TESTED: {why}"),
+    }
 }
 
 /// Everything the program does, under both.

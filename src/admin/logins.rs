@@ -139,7 +139,8 @@ impl Logins {
         match outcome {
             LoginOutcome::Accepted => self.guesses.borrow_mut().forget(&pair),
             LoginOutcome::Refused | LoginOutcome::Blocked => {
-                info!("login of {name} from {peer} with {mechanism}: {}", if blocked { "blocked for a while" } else { "refused" });
+                let why = if blocked { "blocked for a while" } else { self.reason(&name) };
+                info!("login of {name} from {peer} with {mechanism}: {why}");
                 sleep(pause).await;
             }
             LoginOutcome::Later => {
@@ -160,8 +161,12 @@ impl Logins {
         };
         let right = match attempt.proof {
             Proof::Wrong => Ok(Right::No),
-            // The client proved it to keys that were this account's; they must be so still.
-            Proof::Key(at) => Ok(if found.as_ref().is_some_and(|(_, row)| at < row.app_passwords.len()) { Right::Yes } else { Right::No }),
+            // The client proved it to keys that were this account's; they must be so still. Not by their place among the
+            // keys: where one was revoked meanwhile, that place may be another's.
+            Proof::Keys(keys) => {
+                let known = found.as_ref().map(|(_, row)| keys_of(row)).unwrap_or_default();
+                Ok(if scram::find(&known, &keys).is_some() { Right::Yes } else { Right::No })
+            }
             Proof::Password(password) => self.compare(found.as_ref().map(|(_, row)| row), &attempt.name, password).await,
         };
         match (right, found) {
@@ -189,13 +194,15 @@ impl Logins {
         self.offload.run(Priority::Login, job).await.map_err(|_| Busy)
     }
 
-    /// The account that a name means: an address, or a local part that one account alone has.
+    /// The account that a name means: an address, or a local part that one account alone has. One whose domain was taken out
+    /// of the configuration is nobody's: it gets the same challenge, hash and pause.
     fn find(&self, name: &str) -> Result<Option<(AccountId, Account)>, Error> {
         let settings = self.live.current();
         self.store.read(|reader| {
             let mut found = Vec::new();
             let candidates: Vec<Address> = match Address::parse(name) {
-                Ok(address) => vec![address],
+                Ok(address) if settings.is_local(&address.domain) => vec![address],
+                Ok(_) => Vec::new(),
                 Err(_) => settings.local_domains().filter_map(|domain| Address::parse(&format!("{name}@{domain}")).ok()).collect(),
             };
             for candidate in candidates {
@@ -207,6 +214,18 @@ impl Logins {
             }
             Ok(if found.len() == 1 { found.pop() } else { None })
         })
+    }
+
+    /// Why a login was refused, for the log.
+    fn reason(&self, name: &str) -> &'static str {
+        let stays_out = |address: &Address| {
+            let known = self.store.read(|reader| accounts::find(reader, address)).is_ok_and(|id| id.is_some());
+            known && !self.live.current().is_local(&address.domain)
+        };
+        if Address::parse(name).is_ok_and(|address| stays_out(&address)) {
+            return "refused: the account's domain is not in the configuration";
+        }
+        "refused"
     }
 
     /// Whose failures are counted together.

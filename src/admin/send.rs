@@ -76,6 +76,21 @@ pub fn complete(settings: &Settings, text: &str) -> Result<Address, AddressError
     }
 }
 
+fn stranger(name: &str) -> Failure {
+    let hint = "make one of this name (pipit user add), or list the user in local-senders";
+    refused(format!("the user {name} has no account here"), hint, NO_PERMISSION)
+}
+
+/// Whether the caller may hand in anything at all; the inner error is the refusal. As `sender` decides, before there is a
+/// request.
+pub fn admit(reader: &Reader<'_>, settings: &Settings, caller: &Caller) -> Result<Result<(), Failure>, Error> {
+    Ok(match caller {
+        Caller::Owner => Ok(()),
+        Caller::User(name) if settings.local_senders.contains(name) || account_of(reader, settings, name)?.is_some() => Ok(()),
+        Caller::User(name) => Err(stranger(name)),
+    })
+}
+
 /// Decides as whom the caller sends. `from`: what `-f` said. The inner error is the refusal.
 pub fn sender(reader: &Reader<'_>, settings: &Settings, caller: &Caller, from: Option<&str>) -> Result<Result<Sender, Failure>, Error> {
     let (account, rule, fallback) = match caller {
@@ -83,11 +98,7 @@ pub fn sender(reader: &Reader<'_>, settings: &Settings, caller: &Caller, from: O
         Caller::User(name) => match account_of(reader, settings, name)? {
             Some((id, address)) => (Some(id), Rule::Own(id), address),
             None if settings.local_senders.contains(name) => (None, Rule::OurDomains, fallback(reader, settings, name)?),
-            None => {
-                let error = format!("the user {name} has no account here");
-                let hint = "make one of this name (pipit user add), or list the user in local-senders";
-                return Ok(Err(refused(error, hint, NO_PERMISSION)));
-            }
+            None => return Ok(Err(stranger(name))),
         },
     };
     let Some(from) = from else {
@@ -131,8 +142,13 @@ fn fallback(reader: &Reader<'_>, settings: &Settings, name: &str) -> Result<Addr
     if let Some((_, address)) = account_of(reader, settings, name)? {
         return Ok(address);
     }
-    let postmaster = LocalPart::parse("postmaster").map_err(|_| Error::Withdrawn("postmaster is a name".into()))?;
-    Ok(Address { local: postmaster, domain: home_domain(settings).clone() })
+    postmaster(settings)
+}
+
+/// Who reads what nobody else does: `Settings::lookups` finds somebody in any case.
+pub fn postmaster(settings: &Settings) -> Result<Address, Error> {
+    let local = LocalPart::parse("postmaster").map_err(|_| Error::Withdrawn("postmaster is a name".into()))?;
+    Ok(Address { local, domain: home_domain(settings).clone() })
 }
 
 #[cfg(test)]

@@ -151,7 +151,8 @@ pub async fn consume_first_users(instance: &Instance) {
     if let Err(failure) = &outcome {
         warn!("[[first-user]]: {}", failure.error);
     }
-    let sentence = |failure: Failure| format!("a [[first-user]] block with its password is still in the file: {}", failure.error);
+    let sentence =
+        |failure: Failure| format!("a [[first-user]] block with its password is still in the file: {}; {}", failure.error, failure.hint);
     instance.tell("first-user", outcome.err().map(sentence));
 }
 
@@ -199,7 +200,13 @@ async fn change(instance: &Instance, edit: impl FnOnce(&str) -> Result<String, F
 /// Writes a configuration file so that a crash leaves the old or the new one (promise R16).
 pub fn write_file(file: &Path, text: &str) -> Result<(), Failure> {
     files::replace(file, text.as_bytes(), FILE_MODE).map_err(|error| {
-        let hint = "check the rights and the free space of its folder; nothing was changed";
+        let hint = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                let folder = file.parent().unwrap_or(file).display();
+                format!("the server's user must own it and its folder (chown -R pipit {folder}), or edit it by hand; nothing was changed")
+            }
+            _ => "check the free space and the rights of its folder; nothing was changed".to_owned(),
+        };
         Failure::new(format!("{} cannot be written: {error}", file.display()), hint)
     })
 }

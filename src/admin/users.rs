@@ -16,6 +16,10 @@ use crate::store::accounts::NewAccount;
 
 /// Accounts read in one transaction.
 const PAGE: usize = 200;
+/// States of an account in `user list`.
+const ACTIVE: &str = "active";
+/// The mail is kept, but none comes in and nobody logs in until the `[[domain]]` is back in the configuration.
+const NO_DOMAIN: &str = "no such domain";
 
 async fn hashed(instance: &Instance, password: String) -> Result<String, Failure> {
     let again = "try again in a moment";
@@ -60,6 +64,7 @@ pub async fn add(instance: &Instance, address: Address, password: String) -> Res
 
 /// One row an account.
 pub async fn list<C: Channel>(instance: &Instance, channel: &mut C) -> Result<(), Failure> {
+    let settings = instance.live.current();
     let mut after = None;
     loop {
         let page = instance.store.read(|reader| accounts::list(reader, after, PAGE))?;
@@ -71,6 +76,7 @@ pub async fn list<C: Channel>(instance: &Instance, channel: &mut C) -> Result<()
                 messages: account.messages,
                 bytes: account.used_bytes,
                 created: account.created.to_string(),
+                state: if settings.is_local(&account.address.domain) { ACTIVE } else { NO_DOMAIN }.to_owned(),
             };
             row(channel, &fields).await?;
         }

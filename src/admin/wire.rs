@@ -381,6 +381,8 @@ pub struct UserRow {
     pub bytes: u64,
     /// RFC 3339, UTC
     pub created: String,
+    /// `active`, or `no such domain`: the configuration does not have its domain any more, so it gets no mail and no login
+    pub state: String,
 }
 
 /// One app password of an account.

@@ -231,8 +231,9 @@ fn start_control(tasks: &Tasks, instance: &Rc<Instance>, users: &Rc<Users>, more
     let failed = |error| Failure::new(format!("the control socket {}: {error}", path.display()), "is another server using this directory?");
     let mut bound = Vec::new();
     let senders = [instance.store.dir().join(SEND_SOCKET)];
+    let everybody = Gate::senders(Rc::clone(users));
     for path in senders.iter().chain(more) {
-        match listen(tasks, instance, path, Gate::Senders(Rc::clone(users))) {
+        match listen(tasks, instance, path, everybody.clone()) {
             Ok(()) => bound.push(path.clone()),
             Err(error) => info!("programs cannot hand mail in at {}: {error}", path.display()),
         }

@@ -28,6 +28,8 @@ use crate::host::sandbox::Seccomp;
 use crate::host::users::Users;
 use crate::net::listen;
 
+const RESOLVERS: &str = "/etc/resolv.conf";
+
 /// What could not be done, by what it is about; each a sentence for `status`.
 pub type Problems = BTreeMap<&'static str, String>;
 
@@ -174,16 +176,21 @@ fn look_at_file(file: &Path, problems: &mut Problems) {
 
 fn readable(parts: &[Part]) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> =
-        ["/etc/resolv.conf", "/proc/self", "/sys/class/thermal", "/sys/devices/virtual/thermal"].iter().map(PathBuf::from).collect();
-    // Where it is a link, its target is replaced, not rewritten. A plain file's folder would be all of /etc.
-    let real = fs::canonicalize("/etc/resolv.conf").ok();
-    if let Some(folder) = real.as_deref().filter(|real| *real != Path::new("/etc/resolv.conf")).and_then(Path::parent) {
-        paths.push(folder.to_path_buf());
-    }
+        [RESOLVERS, "/proc/self", "/sys/class/thermal", "/sys/devices/virtual/thermal"].iter().map(PathBuf::from).collect();
     for tls in parts.iter().filter_map(|part| part.settings.tls.as_ref()) {
         paths.extend([tls.certificate.clone(), tls.key.clone()]);
     }
     paths
+}
+
+/// Where the resolvers of this machine may be written anew, by a rename. `/etc` is for those who cannot read its secrets
+/// anyway (`sandbox::folders_of`); to it belongs `/etc/passwd`, for users that are added while we run.
+fn openable() -> Vec<PathBuf> {
+    let mut folders = sandbox::folders_of(Path::new(RESOLVERS));
+    if privileges::is_root() {
+        folders.retain(|folder| folder != Path::new("/etc"));
+    }
+    folders
 }
 
 fn writable(parts: &[Part]) -> Vec<PathBuf> {
@@ -204,7 +211,7 @@ fn enter_sandbox(parts: &[Part], problems: &mut Problems) -> Result<(), Failure>
     if threads != 1 {
         return Err(Failure::new(format!("{threads} threads run before the sandbox; they would stay outside it"), "report this"));
     }
-    let paths = Paths { writable: writable(parts), readable: readable(parts) };
+    let paths = Paths { writable: writable(parts), readable: readable(parts), openable: openable() };
     let told = match sandbox::landlock(&paths) {
         Ok(Landlock::Enforced { missing, .. }) => unreadable_files(&missing, parts),
         Ok(Landlock::Absent(reason)) => {

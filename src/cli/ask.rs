@@ -120,9 +120,9 @@ pub(super) fn online(stream: UnixStream, command: &Command, octets: &[u8], liste
     let mut sending = stream.try_clone().map_err(broken)?;
     let mut line = command.to_line();
     line.push('\n');
-    sending.write_all(line.as_bytes()).map_err(broken)?;
-    // An import that is refused in the middle ends the connection: the verdict says why, not the broken pipe.
-    let _ = sending.write_all(octets);
+    // A caller who is refused at once, or an import that is refused in the middle, finds the connection ended: the verdict
+    // says why, not the broken pipe.
+    let _ = sending.write_all(line.as_bytes()).and_then(|()| sending.write_all(octets));
     let mut lines = BufReader::new(stream);
     loop {
         let mut line = String::new();

@@ -36,6 +36,10 @@ pub fn file(globals: &Globals) -> Result<PathBuf, Failure> {
         Found::File(file) => Ok(file),
         Found::RunningLocalserve => {
             let Some(dir) = runtime::running() else {
+                if let Some(closed) = find::PLACES.iter().find(|place| is_closed(place)) {
+                    let hint = "run the command as root or as the server's user";
+                    return Err(Failure::new(format!("the folder of {closed} is not for this user"), hint));
+                }
                 return Err(Failure::new(
                     "there is no configuration: neither /etc/pipit/pipit.toml nor /boot/pipit.toml exists, and no localserve is running",
                     "name one with --config FILE or --dir DIR, or try `pipit localserve`",
@@ -45,6 +49,11 @@ pub fn file(globals: &Globals) -> Result<PathBuf, Failure> {
             Ok(dir.join(FILE))
         }
     }
+}
+
+/// Whether this user may not even see if the file is there.
+fn is_closed(file: &str) -> bool {
+    Path::new(file).try_exists().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 /// Reads and checks the configuration.

@@ -73,7 +73,7 @@ impl Columns {
         }
         let head: &[&str] = match self.rows {
             Rows::Mail => &["ID", "MAILBOX", "RECEIVED", "SIZE", "FROM", "SUBJECT", "TLS"],
-            Rows::Users => &["ADDRESS", "MESSAGES", "OCTETS", "CREATED"],
+            Rows::Users => &["ADDRESS", "MESSAGES", "OCTETS", "CREATED", "STATE"],
             Rows::AppPasswords => &["NAME", "CREATED"],
             Rows::Aliases => &["ADDRESS", "TO"],
             Rows::Tables => &["TABLE", "ROWS", "OCTETS"],
@@ -135,7 +135,7 @@ impl Listener for Columns {
             }
             Rows::Users => {
                 let row: UserRow = parsed(json)?;
-                vec![row.address, row.messages.to_string(), row.bytes.to_string(), row.created]
+                vec![row.address, row.messages.to_string(), row.bytes.to_string(), row.created, row.state]
             }
             Rows::AppPasswords => {
                 let row: AppPassRow = parsed(json)?;

@@ -3,10 +3,13 @@
 //! In goes which paths are read and written; out comes what is in force, because kernels without Landlock exist and
 //! `pipit status` says so loudly. Call both with one thread: threads started before stay unrestricted.
 //! Sockets are not limited by Landlock: a mail server connects to anybody's port 25.
+//! A rule of Landlock names a file or folder as it is at the start, not its name. A file that other programs replace by a
+//! rename (`/etc/resolv.conf`) is another one then, and only a rule for the folder lets us read it: see `folders_of`.
 //! Calls that are not on the list fail with EPERM instead of killing the process: a library that tries a newer call falls
 //! back, and a server that is told "no" goes on delivering mail where a dead one does not.
 
 use std::ffi::c_long;
+use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
@@ -51,11 +54,43 @@ const OF_A_FILE: u64 = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV;
 const READABLE: u64 = READ_FILE | READ_DIR;
 const WRITABLE: u64 = READABLE | WRITE_FILE | TRUNCATE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | MAKE_SOCK | REFER;
 
+/// Links followed from a file: `/etc/resolv.conf` has one or two.
+const MAX_LINKS: usize = 8;
+
 /// Which parts of the file system stay open: folders with all below, or single files.
 #[derive(Clone, Debug, Default)]
 pub struct Paths {
     pub writable: Vec<PathBuf>,
     pub readable: Vec<PathBuf>,
+    /// folders whose files can be read, but not listed
+    pub openable: Vec<PathBuf>,
+}
+
+/// The folders in which others replace a file that we read: its own, and that of each link's target on the way to it.
+///
+/// For `/etc/resolv.conf` that is all of `/etc`, since Landlock cannot name a file that is not there yet. What it opens are
+/// files that any user of the machine may read anyway: the sandbox is entered after the privileges are dropped, groups
+/// included, and `/etc/shadow`, private keys and other programs' passwords are closed to us by their modes. It does not open
+/// names (no listing). So root, who passes by modes, must not be given `/etc` (`app::prepare`), and reads new
+/// resolvers only where a link leads to another folder. The alternative, a second process outside that reads the file for us,
+/// would be the more powerful one of the two for a guard over what is public.
+pub fn folders_of(file: &Path) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = Vec::new();
+    let mut at = file.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        let Some(folder) = at.parent() else { break };
+        // `/run/x/../y`; one that is not there stays as it is, and is among the missing.
+        let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_path_buf());
+        // The root folder would be everything.
+        if folder.parent().is_some() && !folders.contains(&folder) {
+            folders.push(folder.clone());
+        }
+        match fs::read_link(&at) {
+            Ok(target) => at = folder.join(target),
+            Err(_) => break,
+        }
+    }
+    folders
 }
 
 /// Whether files are restricted.
@@ -104,7 +139,7 @@ pub fn landlock(paths: &Paths) -> io::Result<Landlock> {
     let attributes = RulesetAttributes { handled_access_fs: handled, handled_access_net: 0, scoped };
     let ruleset = own(create_ruleset(Some(&attributes), 0)?);
     let mut missing = Vec::new();
-    for (list, rights) in [(&paths.writable, WRITABLE), (&paths.readable, READABLE)] {
+    for (list, rights) in [(&paths.writable, WRITABLE), (&paths.readable, READABLE), (&paths.openable, READ_FILE)] {
         for path in list {
             if !allow(&ruleset, path, rights & handled)? {
                 missing.push(path.clone());
@@ -200,5 +235,32 @@ mod tests {
         assert_eq!(handled_by(7), ABI_1 | REFER | TRUNCATE | IOCTL_DEV);
         assert_eq!(WRITABLE & EXECUTE, 0);
         assert_eq!((size_of::<PathBeneath>(), size_of::<RulesetAttributes>()), (12, 24));
+    }
+
+    #[test]
+    fn the_folders_of_a_file_are_those_on_the_way_through_its_links() {
+        let root = std::env::temp_dir().join(format!("pipit-folders-{}", std::process::id()));
+        for folder in ["etc", "run/resolved", "lib"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        let root = fs::canonicalize(root).unwrap();
+        let file = root.join("etc/resolv.conf");
+        let link = |target: &str| {
+            let _ = fs::remove_file(&file);
+            std::os::unix::fs::symlink(target, &file).unwrap();
+        };
+        assert_eq!(folders_of(&file), [root.join("etc")]);
+        fs::write(&file, "").unwrap();
+        assert_eq!(folders_of(&file), [root.join("etc")]);
+        // As systemd-resolved has it; the target need not be there yet.
+        link("../run/resolved/stub-resolv.conf");
+        assert_eq!(folders_of(&file), [root.join("etc"), root.join("run/resolved")]);
+        std::os::unix::fs::symlink(root.join("lib/resolv.conf"), root.join("run/resolved/stub-resolv.conf")).unwrap();
+        assert_eq!(folders_of(&file), [root.join("etc"), root.join("run/resolved"), root.join("lib")]);
+        link("resolv.conf");
+        assert_eq!(folders_of(&file), [root.join("etc")], "a link to itself ends");
+        link("/resolv.conf");
+        assert_eq!(folders_of(&file), [root.join("etc")], "never everything");
+        fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -201,6 +201,7 @@ fn plan(reader: &Reader<'_>, settings: &Settings, caller: &Caller, request: &Sen
             Ok(address) => address,
             Err(error) => return Ok(Err(refused(format!("{text:?} is no recipient: {error}"), "write NAME@DOMAIN", BAD_USAGE))),
         };
+        let address = reader_of_root(reader, settings, text, address)?;
         if let Err(failure) = plan.add(reader, settings, address, request.octets)? {
             return Ok(Err(failure));
         }
@@ -211,6 +212,17 @@ fn plan(reader: &Reader<'_>, settings: &Settings, caller: &Caller, request: &Sen
         }
     }
     Ok(Ok(plan))
+}
+
+/// Cron and its like write to `root`, whom nobody makes an account of on a new machine: the postmaster reads it then.
+fn reader_of_root(reader: &Reader<'_>, settings: &Settings, text: &str, address: Address) -> Result<Address, Error> {
+    if !text.trim().eq_ignore_ascii_case("root") {
+        return Ok(address);
+    }
+    Ok(match recipients::resolve(reader, settings, &ForwardPath::Address(address.clone()), 0)? {
+        Resolved::Unknown => send::postmaster(settings)?,
+        Resolved::Here(_) | Resolved::Full | Resolved::NotLocal => address,
+    })
 }
 
 impl Plan {
@@ -243,7 +255,7 @@ impl Plan {
             Resolved::Unknown => {
                 return Ok(Err(refused(
                     format!("there is no {address} here"),
-                    "nothing was sent to anybody; `pipit user list` shows the accounts",
+                    "nothing was sent to anybody; `pipit user list` and `pipit alias list` show who is",
                     NO_USER,
                 )));
             }

@@ -19,8 +19,9 @@ pub enum Ownership {
 
 /// Whether mail of this account may bear the address.
 pub fn may_send_as(reader: &Reader<'_>, settings: &Settings, account: AccountId, address: &Address) -> Result<Ownership, Error> {
-    // An account that was removed has no address any more.
-    if accounts::get(reader, account)?.is_none() {
+    // An account that was removed has no address any more, nor one whose domain was taken out of the configuration: a
+    // session may have begun before.
+    if !accounts::get(reader, account)?.is_some_and(|row| settings.is_local(&row.address.domain)) {
         return Ok(Ownership::Foreign);
     }
     for candidate in [Some(address.clone()), settings.without_tag(address)].into_iter().flatten() {

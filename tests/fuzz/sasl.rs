@@ -45,7 +45,7 @@ pub fn target(data: &[u8]) {
             Next::Judge(attempt, ending) => {
                 assert!(!attempt.name.is_empty() && attempt.name.len() <= MAX_NAME && !attempt.name.contains('\0'));
                 assert_eq!(attempt.mechanism, mechanism);
-                assert!(!matches!(attempt.proof, Proof::Key(_)), "the keys of nobody's password are not proved");
+                assert!(!matches!(attempt.proof, Proof::Keys(_)), "the keys of nobody's password are not proved");
                 proved = ending == Ending::Welcome;
                 return assert!(proved);
             }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use futures_rustls::TlsConnector;
 use futures_rustls::client::TlsStream;
+use pipit::config::check::check;
 use pipit::inbound::Door;
 use pipit::inbound::Port;
 use pipit::mail::date::UnixTime;
@@ -266,6 +267,37 @@ fn nobody_sends_in_the_name_of_another() {
             ann.say(&format!("RCPT TO:<{refused}>"), "550 5.1.1").await;
         }
         ann.say("RSET", "250 ").await;
+        scene
+    });
+}
+
+/// The owner takes home.test out of the file while ann is in a session; her account and its mail stay.
+#[test]
+fn the_people_of_a_domain_that_was_taken_out_send_nothing_and_get_in_no_more() {
+    play("", |scene| async move {
+        let tls = tls(Port::Submissions);
+        let mut ann = Person::arrive(&scene, &tls, PEER).await;
+        ann.log_in("ann@home.test", PASSWORD, "235 ").await;
+        let mut between = Person::arrive(&scene, &tls, "192.0.2.8").await;
+        ann.say("MAIL FROM:<ann@home.test>", "250 ").await;
+        let dir = scene.service.store.dir().display().to_string();
+        let text = format!("hostname = \"mx.home.test\"\ndir = \"{dir}\"\n[[domain]]\nname = \"other.test\"\n");
+        scene.service.live.replace(check(&text).unwrap());
+        ann.say("RCPT TO:<bob@elsewhere.test>", "250 ").await;
+        ann.say("DATA", "354 ").await;
+        ann.say("From: ann@home.test\r\n\r\nbegun before\r\n.", "550 5.7.1").await;
+        ann.say("MAIL FROM:<ann@home.test>", "550 5.7.1").await;
+        ann.say("MAIL FROM:<>", "250 ").await;
+        ann.say("RCPT TO:<bob@elsewhere.test>", "250 ").await;
+        ann.say("DATA", "354 ").await;
+        ann.say("From: ann@home.test\r\n\r\nx\r\n.", "550 5.7.1").await;
+        let login = |name: &str, password: &str| format!("AUTH PLAIN {}", base64::encode(format!("\0{name}\0{password}").as_bytes()));
+        let right = between.say(&login("ann@home.test", PASSWORD), "535 ").await;
+        let wrong = between.say(&login("ann@home.test", "wrong"), "535 ").await;
+        let nobody = between.say(&login("nobody@home.test", "wrong"), "535 ").await;
+        assert_eq!((&right, &right), (&wrong, &nobody));
+        assert_eq!(scene.service.metrics.logins.value(LoginOutcome::Refused), 3);
+        assert_eq!(scene.service.store.read(|r| queue::list(r, None, 10)).unwrap(), []);
         scene
     });
 }

@@ -10,6 +10,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::process::Output;
+use std::time::Duration;
+use std::time::Instant;
 
 use crate::rig::Rig;
 use crate::rig::feed;
@@ -17,6 +19,7 @@ use crate::rig::feed;
 /// Of Debian's /etc/passwd.
 const NOBODY: u32 = 65_534;
 const DAEMON: u32 = 1;
+const SYS: u32 = 3;
 
 fn is_root() -> bool {
     fs::metadata("/proc/self").unwrap().uid() == 0
@@ -70,6 +73,18 @@ fn the_header_names_the_recipients_and_hides_bcc() {
     assert!(!raw.contains("hidden") && raw.matches("TLS-Required: No\r\n").count() == 1 && !raw.contains("maybe"), "{raw}");
     assert!(rig.fine(&["mail", "list", "bob@home.test", "--json"]).contains("\"require_tls\":\"waived\""));
     assert_eq!(rig.fine(&["mail", "list", "ann@home.test", "--json"]).lines().count(), 1, "one copy an account");
+}
+
+/// As cron writes, on a machine whose owner has made one account and no alias.
+#[test]
+fn what_is_for_root_finds_the_postmaster() {
+    let rig = Rig::serving("");
+    fed(&rig, &["sendmail", "-i", "-FCronDaemon", "-oem", "root"], "From: root (Cron Daemon)\nTo: root\nSubject: Cron\n\nx\n");
+    assert!(newest(&rig, "ann@home.test").contains("Subject: Cron\r\n"));
+    rig.fine(&["alias", "add", "root@home.test", "bob@home.test"]);
+    fed(&rig, &["sendmail", "-i", "root"], "Subject: for the alias\n\nx\n");
+    assert!(newest(&rig, "bob@home.test").contains("Subject: for the alias"));
+    assert_eq!(rig.pipit_with_input(&["sendmail", "root@home.test", "roots"], "x\n").status.code(), Some(67));
 }
 
 #[test]
@@ -171,6 +186,95 @@ fn the_send_socket_does_nothing_else() {
     }
     assert_eq!(rig.fine(&["mail", "list", "bob@home.test", "--json"]).lines().count(), 1);
     assert_eq!(rig.fine(&["store", "check"]), "");
+}
+
+/// Connections of another user of the machine; nothing is said on them. The kernel's ids are those of the thread.
+fn connections(rig: &Rig, uid: u32, count: usize) -> Vec<UnixStream> {
+    let path = rig.dir.join("send.sock");
+    let thread = std::thread::spawn(move || {
+        rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(uid)).unwrap();
+        (0..count).map(|_| UnixStream::connect(&path).unwrap()).collect()
+    });
+    thread.join().unwrap()
+}
+
+fn told(mut stream: UnixStream) -> String {
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    said
+}
+
+/// A server whose sockets the machine's users can reach. Needs root, which CI is.
+fn rig_for_users() -> Option<Rig> {
+    if !is_root() {
+        println!("not root: there is only one user to send as");
+        return None;
+    }
+    let rig = Rig::serving("local-senders = [\"daemon\"]\n");
+    fs::set_permissions(&rig.dir, fs::Permissions::from_mode(0o711)).unwrap();
+    fs::set_permissions(&rig.file, fs::Permissions::from_mode(0o644)).unwrap();
+    let added = rig.pipit_with_input(&["user", "add", "nobody@home.test", "--password-stdin"], "secret-word\n");
+    assert!(added.status.success(), "{added:?}");
+    Some(rig)
+}
+
+#[test]
+fn a_user_who_holds_the_send_socket_takes_nothing_from_the_others() {
+    let Some(rig) = rig_for_users() else { return };
+    // Four have places, as many as may wait do so, and the next is told.
+    let mut held = connections(&rig, DAEMON, 4 + 32);
+    for one in connections(&rig, DAEMON, 20) {
+        let said = told(one);
+        assert!(said.contains("too many messages of this user") && said.contains("\"exit\":75"), "{said}");
+    }
+    let begun = Instant::now();
+    let output = as_user(&rig, DAEMON, &["sendmail", "bob"], "From: shop@home.test\n\nx\n");
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("try again in a minute"), "{output:?}");
+    // Neither is anybody else.
+    assert!(as_user(&rig, NOBODY, &["sendmail", "bob"], "Subject: in between\n\nx\n").status.success());
+    let message = "From: ann@home.test\r\n\r\nfrom root\r\n";
+    let head = format!("{{\"do\":\"send\",\"from\":\"ann@home.test\",\"to\":[\"bob\"],\"bytes\":{}}}\n", message.len());
+    assert!(ask(&rig, "send.sock", &(head + message)).contains("\"ok\":true"));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    held.clear();
+    rig.until("a place for the user", || as_user(&rig, DAEMON, &["sendmail", "bob"], "From: shop@home.test\n\nx\n").status.success());
+    assert_eq!(rig.fine(&["store", "check"]), "");
+}
+
+#[test]
+fn a_burst_of_one_user_waits_its_turn() {
+    let Some(rig) = rig_for_users() else { return };
+    let senders: Vec<_> = (0..12)
+        .map(|_| {
+            let mut command = rig.command(&["sendmail", "bob"]);
+            std::thread::spawn(move || feed(command.uid(DAEMON).gid(DAEMON), "From: shop@home.test\n\nburst\n"))
+        })
+        .collect();
+    for sender in senders {
+        let output = sender.join().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    assert_eq!(rig.fine(&["mail", "list", "bob@home.test", "--json"]).lines().count(), 12);
+}
+
+#[test]
+fn who_may_not_send_is_told_at_once_and_holds_nothing() {
+    let Some(rig) = rig_for_users() else { return };
+    let before = rig.log().lines().count();
+    // More than there are places, and more than may wait; not one says a word.
+    for one in connections(&rig, SYS, 200) {
+        let said = told(one);
+        assert!(said.contains("the user sys has no account here") && said.contains("\"exit\":77"), "{said}");
+    }
+    for one in connections(&rig, 54_321, 5) {
+        assert!(told(one).contains("the user number 54321 has no name here"));
+    }
+    assert!(rig.log().lines().count() - before < 20, "{}", rig.log());
+    let output = as_user(&rig, SYS, &["send", "bob"], &"x\n".repeat(1 << 20));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("has no account here"), "{output:?}");
+    assert!(as_user(&rig, NOBODY, &["sendmail", "bob"], "Subject: mine\n\nx\n").status.success());
 }
 
 /// As another user of the machine.

@@ -22,17 +22,17 @@ struct Scene {
     logins: Logins,
     hand: Hand,
     ann: AccountId,
+    live: Rc<Live>,
 }
+
+const BOTH: &str = "[[domain]]\nname = \"home.test\"\n[[domain]]\nname = \"other.test\"\n";
 
 /// ann@home.test with the password `localserve` and an app password; bob@home.test and bob@other.test with neither.
 fn play<F: Future<Output = ()>>(story: impl FnOnce(Scene) -> F) {
     let mut name = [0; 8];
     SystemRandom::new().fill(&mut name).unwrap();
     let dir = std::env::temp_dir().join(format!("pipit-logins-{}", u64::from_be_bytes(name)));
-    let text = format!(
-        "hostname = \"mx.home.test\"\ndir = \"{}\"\n[[domain]]\nname = \"home.test\"\n[[domain]]\nname = \"other.test\"\n",
-        dir.display()
-    );
+    let text = format!("hostname = \"mx.home.test\"\ndir = \"{}\"\n{BOTH}", dir.display());
     crate::net::run(&LocalExecutor::new(), async {
         let store = Store::open(&dir, Options { map_size: Some(16 << 20) }).unwrap();
         let mut ids = Vec::new();
@@ -51,7 +51,7 @@ fn play<F: Future<Output = ()>>(story: impl FnOnce(Scene) -> F) {
         let live = Rc::new(Live::new(check(&text).unwrap()));
         let logins = Logins::new(&store, &live, &Offload::start().unwrap(), &clock, &Rc::new(Metrics::default())).unwrap();
         drop(store);
-        story(Scene { logins, hand, ann }).await;
+        story(Scene { logins, hand, ann, live }).await;
     });
     std::fs::remove_dir_all(&dir).unwrap();
 }
@@ -82,7 +82,8 @@ fn passwords_and_app_passwords_open_the_account_they_belong_to() {
         {
             assert_eq!(scene.logins.check(attempt(name, password), PEER).await, ann, "{name} {password}");
         }
-        let proved = Attempt { proof: Proof::Key(0), ..attempt("ann@home.test", "x") };
+        let proved = scene.logins.keys("ann").unwrap().keys.remove(0);
+        let proved = Attempt { proof: Proof::Keys(Box::new(proved)), ..attempt("ann@home.test", "x") };
         assert_eq!(scene.logins.check(proved, PEER).await, ann);
         // `bob` is two people, and neither has a password.
         for (name, password) in [("ann@home.test", "wrong"), ("bob", "localserve"), ("bob@home.test", ""), ("nobody", APP)] {
@@ -90,8 +91,57 @@ fn passwords_and_app_passwords_open_the_account_they_belong_to() {
             let verdict = scene.logins.judge(attempt(name, password)).await;
             assert_eq!(verdict, Verdict::Refused, "{name} {other}");
         }
-        let gone = Attempt { proof: Proof::Key(1), ..attempt("ann@home.test", "x") };
-        assert_eq!(scene.logins.judge(gone).await, Verdict::Refused);
+    });
+}
+
+/// The client has its challenge, made with the keys of two app passwords, when one is taken away.
+#[test]
+fn a_revoked_app_password_opens_nothing_not_even_in_the_middle_of_a_login() {
+    play(|scene| async move {
+        let (logins, ann) = (&scene.logins, scene.ann);
+        let before = logins.keys("ann").unwrap();
+        let second = "22222-22222-2222-2222-2222-2222";
+        let keys = scram::derive(second, &before.salt, before.iterations);
+        let tablet = AppPassword { name: "tablet".into(), created: RELEASED, stored_key: keys.stored, server_key: keys.server };
+        let salt = ScramSalt { salt: before.salt, iterations: before.iterations };
+        logins.store.write(move |w| accounts::add_app_password(w, ann, salt, tablet)).await.unwrap().unwrap();
+        let held = logins.keys("ann").unwrap().keys;
+        let proved = |at: usize| Attempt { proof: Proof::Keys(Box::new(held[at].clone())), ..attempt("ann@home.test", "x") };
+        for at in 0..2 {
+            assert!(matches!(logins.judge(proved(at)).await, Verdict::Welcome(_)), "{at}");
+        }
+        let revoked = logins.store.write(move |w| accounts::remove_app_password(w, ann, "phone")).await.unwrap().unwrap();
+        assert_eq!(revoked, accounts::Removed::One);
+        assert_eq!(logins.judge(proved(0)).await, Verdict::Refused, "its place among the keys is the other's now");
+        assert_eq!(logins.judge(attempt("ann@home.test", APP)).await, Verdict::Refused);
+        assert!(matches!(logins.judge(proved(1)).await, Verdict::Welcome(_)));
+        assert!(matches!(logins.judge(attempt("ann@home.test", second)).await, Verdict::Welcome(_)));
+    });
+}
+
+#[test]
+fn an_account_whose_domain_was_taken_out_is_nobodys() {
+    play(|scene| async move {
+        let logins = &scene.logins;
+        let proved = Proof::Keys(Box::new(logins.keys("ann").unwrap().keys.remove(0)));
+        let text = format!("hostname = \"mx.home.test\"\ndir = \"{}\"\n[[domain]]\nname = \"other.test\"\n", logins.store.dir().display());
+        let salt = logins.keys("ann@home.test").unwrap().salt;
+        scene.live.replace(check(&text).unwrap());
+        for name in ["ann@home.test", "ANN@home.test", "ann"] {
+            for attempt in [attempt(name, "localserve"), attempt(name, APP), Attempt { proof: proved.clone(), ..attempt(name, "x") }] {
+                assert_eq!(logins.judge(attempt).await, Verdict::Refused, "{name}");
+            }
+            assert_eq!(logins.keys(name).unwrap().keys, [], "{name}");
+        }
+        let told = logins.keys("ann@home.test").unwrap();
+        assert_eq!((told.salt, told.iterations), (salt, scram::ITERATIONS), "nobody sees that there was a change");
+        assert!(logins.reason("ann@home.test").contains("not in the configuration"));
+        assert_eq!(logins.reason("nobody@home.test"), "refused");
+        assert_eq!(logins.reason("bob@other.test"), "refused");
+        // A name without a domain meant nobody while there were two.
+        assert_eq!(logins.find("bob").unwrap().map(|(_, row)| row.address.to_string()).as_deref(), Some("bob@other.test"));
+        scene.live.replace(check(&format!("hostname = \"mx.home.test\"\ndir = \"{}\"\n{BOTH}", logins.store.dir().display())).unwrap());
+        assert!(matches!(logins.judge(attempt("ann@home.test", "localserve")).await, Verdict::Welcome(_)));
     });
 }
 

@@ -80,8 +80,9 @@ pub struct Attempt {
 pub enum Proof {
     /// to be compared by the driver
     Password(Password),
-    /// SCRAM: the client knows the secret behind this one of the keys that were handed in
-    Key(usize),
+    /// SCRAM: the client knows the secret behind these keys, which were handed in; whether they are still the account's is
+    /// the driver's to look up
+    Keys(Box<scram::Keys>),
     /// proved wrong already; the driver counts and delays it like a wrong password
     Wrong,
 }

@@ -218,20 +218,20 @@ impl Final {
         let (Some(bound), Some(nonce), Some(proof)) = (bound, nonce, proof) else { return Next::Malformed(SHAPE) };
         let said = format!("{},{without_proof}", self.begun);
         let proved = self.proved(&proof, said.as_bytes()).filter(|_| bound == self.bound && nonce == self.nonce);
-        let Some(at) = proved else { return wrong(self.mechanism, self.name) };
-        let signature = sign(&self.keys[at].server, said.as_bytes());
-        let attempt = Attempt { mechanism: self.mechanism, name: self.name, proof: Proof::Key(at) };
+        let Some(keys) = proved.cloned() else { return wrong(self.mechanism, self.name) };
+        let signature = sign(&keys.server, said.as_bytes());
+        let attempt = Attempt { mechanism: self.mechanism, name: self.name, proof: Proof::Keys(Box::new(keys)) };
         Next::Judge(attempt, Ending::Prove(format!("v={}", base64::encode(&signature)).into_bytes()))
     }
 
     /// Which of the keys belongs to the secret that the client knows.
-    fn proved(&self, proof: &[u8; KEY], said: &[u8]) -> Option<usize> {
+    fn proved(&self, proof: &[u8; KEY], said: &[u8]) -> Option<&Keys> {
         let mut found = None;
-        for (at, keys) in self.keys.iter().enumerate() {
+        for keys in &self.keys {
             let mut client = sign(&keys.stored, said);
             client.iter_mut().zip(proof).for_each(|(key, octet)| *key ^= octet);
             if same(&hash(&client), &keys.stored) {
-                found = Some(at);
+                found = Some(keys);
             }
         }
         found

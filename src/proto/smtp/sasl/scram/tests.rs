@@ -41,7 +41,8 @@ fn the_vector_of_rfc_7677() {
     let (exchange, challenge) = challenged(Mechanism::ScramSha256, None, "n,,n=user,r=rOprNGfwEbeRWgbNEkqO", &["other", "pencil"]);
     assert_eq!(challenge, "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
     let last = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
-    let attempt = Attempt { mechanism: Mechanism::ScramSha256, name: "user".into(), proof: Proof::Key(1) };
+    let pencil = derive("pencil", &base64::decode(SALT.as_bytes()).unwrap(), ITERATIONS);
+    let attempt = Attempt { mechanism: Mechanism::ScramSha256, name: "user".into(), proof: Proof::Keys(Box::new(pencil)) };
     let proof = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=".to_vec();
     assert_eq!(exchange.answer(last.as_bytes()), Next::Judge(attempt, Ending::Prove(proof)));
 }
@@ -70,7 +71,7 @@ fn plus_is_bound_to_the_session() {
         let (exchange, challenge) = challenged(Mechanism::ScramSha256Plus, Some(BOUND), &said, &["right"]);
         exchange.answer(proof_of("right", bare, &challenge, &[b"p=tls-exporter,,".as_slice(), &bound].concat()).as_bytes())
     };
-    assert!(matches!(run(BOUND), Next::Judge(Attempt { proof: Proof::Key(0), .. }, Ending::Prove(_))));
+    assert!(matches!(run(BOUND), Next::Judge(Attempt { proof: Proof::Keys(_), .. }, Ending::Prove(_))));
     assert!(matches!(run([8; 32]), Next::Judge(Attempt { proof: Proof::Wrong, .. }, _)), "somebody in the middle");
 }
 
