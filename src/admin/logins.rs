@@ -238,11 +238,21 @@ impl Logins {
     }
 
     /// The one spelling of a name, whoever exists: quotes, backslashes and letter case mean nothing (`"a\nn"@x` is `ann@x`),
-    /// else each would have guesses and a salt of its own. A bare local part is completed, as `find` would.
+    /// else each would have guesses and a salt of its own. A bare local part is completed as `find` would; where that finds
+    /// nobody, with one of our domains by lot, the same each time: always the first would show who has an account elsewhere.
     fn spelt(&self, name: &str) -> String {
-        let address = Address::parse(name).ok();
-        let first = || Address::parse(&format!("{name}@{}", self.live.current().local_domains().next()?)).ok();
-        address.or_else(first).map_or_else(|| name.to_lowercase(), |address| address.to_string().to_lowercase())
+        if let Ok(address) = Address::parse(name) {
+            return address.to_string().to_lowercase();
+        }
+        if let Ok(Some((_, row))) = self.find(name) {
+            return row.address.to_string().to_lowercase();
+        }
+        let settings = self.live.current();
+        let completed = settings.local_domains().filter_map(|domain| Address::parse(&format!("{name}@{domain}")).ok());
+        let completed: Vec<String> = completed.map(|address| address.to_string().to_lowercase()).collect();
+        let Some(first) = completed.first() else { return name.to_lowercase() };
+        let lot = salt_for(&self.salts, first).iter().fold(0usize, |sum, octet| sum + usize::from(*octet)) % completed.len();
+        completed.into_iter().nth(lot).unwrap_or_default()
     }
 }
 

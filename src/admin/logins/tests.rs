@@ -157,7 +157,14 @@ fn challenges_do_not_tell_who_exists() {
             assert_eq!(first.keys.len(), usize::from(name.starts_with("ann")), "{name}");
         }
         assert_eq!(keys("ann").salt, keys("ann@home.test").salt);
-        assert_eq!(keys("nobody").salt, keys("nobody@home.test").salt);
+        // Whether a bare name means an account of the second domain, or nobody, it is challenged as one of both.
+        let carol = NewAccount { address: Address::parse("carol@other.test").unwrap(), password: String::new(), created: RELEASED };
+        scene.logins.store.write(move |w| accounts::create(w, carol)).await.unwrap().unwrap();
+        assert_eq!(keys("carol").salt, keys("carol@other.test").salt);
+        let names: Vec<String> = (0..40).map(|number| format!("nobody{number}")).collect();
+        let as_at = |domain: &str| names.iter().filter(|name| keys(name).salt == keys(&format!("{name}@{domain}")).salt).count();
+        let (first, second) = (as_at("home.test"), as_at("other.test"));
+        assert!(first + second == 40 && first > 5 && second > 5, "{first} {second}");
         assert_ne!(keys("nobody").salt, keys("ann").salt);
         // Quotes mean nothing: whether they change the salt must not depend on who exists.
         for (plain, quoted) in [("ann@home.test", "\"a\\nn\"@home.test"), ("nobody@home.test", "\"no\\body\"@HOME.test")] {
