@@ -195,6 +195,54 @@ def letters_in_other_scripts(scene):
     scene.peer.configure(smtpd_discard_ehlo_keywords="")
 
 
+def mixture(ident):
+    """Everything that can be written with 7 bits: text in three character sets, data, a message within, a signed part of ASCII."""
+    words = {"utf-8": "Schöne Grüße, 1 = 1 \t", "iso-8859-1": "<p>Æther und Öl</p>", "koi8-r": "Привет, мир"}
+    texts = [f"Content-Type: text/{kind}; charset={charset}\r\nContent-Transfer-Encoding: 8bit\r\n\r\n".encode()
+             + (words[charset] + "\r\n.\r\n--inner?\r\n" + 30 * words[charset]).encode(charset)
+             for kind, charset in (("plain", "utf-8"), ("html", "iso-8859-1"), ("plain", "koi8-r"))]
+    data = b"Content-Type: application/x-data\r\nContent-Transfer-Encoding: binary\r\n\r\n" + bytes(n for n in range(1, 256) if n not in (10, 13)) * 9
+    inner = (b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\nFrom: x@x.test\r\nSubject: within\r\nMIME-Version: 1.0\r\n"
+             b"Content-Type: multipart/alternative; boundary=inner\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+             + b"".join(b"--inner\r\n" + part + b"\r\n" for part in texts) + b"--inner--\r\n")
+    signed = (b"Content-Type: multipart/signed; boundary=signed; micalg=x; protocol=\"a/b\"\r\n\r\n--signed\r\nContent-Transfer-Encoding: 8bit\r\n\r\nASCII \r\n"
+              b"--signed\r\nContent-Type: a/b\r\n\r\n1234\r\n--signed--\r\n")
+    head = (f"X-Ledger: {ident}\r\nFrom: <{ANN}>\r\nTo: <carol@peer.test>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n"
+            f"Date: Mon, 23 Nov 2026 10:00:00 +0000\r\nMessage-ID: <{ident}@home.test>\r\nMIME-Version: 1.0\r\n"
+            "Content-Type: multipart/mixed;\r\n boundary=\"outer\"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n")
+    return head.encode() + b"".join(b"--outer\r\n" + part + b"\r\n" for part in (*texts, data, inner, signed)) + b"--outer--\r\n"
+
+
+def contents(raw):
+    """What a program makes of a message: the type and the decoded octets of each part, in order."""
+    def decoded(part):
+        octets = b"" if part.is_multipart() else part.get_payload(decode=True)
+        return octets.replace(b"\r\n", b"\n")
+    return [(part.get_content_type(), part.get_content_charset(), part["Subject"], decoded(part), part.defects) for part in email.message_from_bytes(raw).walk()]
+
+
+def peer_of_seven_bits(scene):
+    """A peer without 8BITMIME gets the same content with 7 bits, with the size that was declared; what is signed comes back."""
+    scene.peer.configure(smtpd_discard_ehlo_keywords="8bitmime, smtputf8")
+    plain = letter("seven0001", 200_000, eight_bit=True, to="someone@peer.test", sender=ANN)
+    for ident, message in (("seven0001", plain), ("seven0002", mixture("seven0002"))):
+        scene.ours.submit(message, ["carol@peer.test"])  # without BODY=8BITMIME, as many programs do
+        end = time.monotonic() + 30
+        while not (copies := scene.copies(ident)) and time.monotonic() < end:
+            time.sleep(0.1)
+        right = len(copies) == 1 and copies[0].isascii() and contents(copies[0]) == contents(message)
+        scene.outcome.check(f"no 8BITMIME at the peer: the same content with 7 bits ({ident})", right, "" if right else copies and copies[0][:3000])
+        lines = copies[0].replace(b"\r\n", b"\n").split(b"\n") if copies else []
+        said = copies[0].partition(b"boundary=signed")[0] if copies else b""
+        scene.outcome.check(f"… in short lines, and no part before the signed one says 8bit ({ident})", lines and max(map(len, lines)) <= 100 and b"8bit" not in said and b"binary" not in said)
+    signed = mixture("seven0003").replace(b"ASCII ", "für dich".encode())
+    scene.ours.submit(signed, ["carol@peer.test"], options="BODY=8BITMIME")
+    scene.failure("no 8BITMIME at the peer, a signed part of 8 bits", "seven0003", "carol@peer.test", "5.6.1", ["signed"])
+    scene.peer.configure(smtpd_discard_ehlo_keywords="")
+    scene.ours.submit(mixture("seven0004"), ["carol@peer.test"])
+    scene.arrived("8BITMIME again", "seven0004", mixture("seven0004"), ["carol@peer.test"])
+
+
 def routes(scene):
     """Which hosts are asked, and what a domain without any means."""
     scene.case("the first MX is dead, the second takes it", ["carol@two.test"])
@@ -298,7 +346,7 @@ def peer_down(scene):
         scene.arrived("the peer is back", ident, message, ["carol@peer.test"])
 
 
-CASES = (tls_levels, letters_in_other_scripts, routes, refusals, requested_reports, giving_up, postfix_to_us, peer_down)
+CASES = (tls_levels, letters_in_other_scripts, peer_of_seven_bits, routes, refusals, requested_reports, giving_up, postfix_to_us, peer_down)
 
 
 def main():
