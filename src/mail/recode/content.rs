@@ -7,6 +7,9 @@
 /// Longest boundary (RFC 2046 section 5.1.1). A longer one could not be told from the soft break of a line.
 const MAX_BOUNDARY: usize = 70;
 
+/// Longest value that is taken apart; real ones stay under 2 KiB, and each word of it takes memory.
+const MAX_VALUE: usize = 8 * 1024;
+
 /// What a part is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -24,7 +27,7 @@ pub enum Kind {
     /// message/partial and the like, for which RFC 2046 section 5.2 allows 7 bits only
     SevenBitOnly,
     Other,
-    /// a multipart whose parts cannot be found
+    /// a multipart whose parts cannot be found, or what cannot be known not to be one
     Broken,
 }
 
@@ -42,6 +45,9 @@ pub enum Transfer {
 
 /// Reads the value of Content-Type.
 pub fn kind(value: &[u8]) -> Kind {
+    if value.len() > MAX_VALUE {
+        return Kind::Broken;
+    }
     let (words, whole) = tokens(value);
     let word = |at: usize| match words.get(at) {
         Some(Token::Word(word)) => word.to_ascii_lowercase(),
@@ -68,7 +74,7 @@ pub fn kind(value: &[u8]) -> Kind {
 
 /// Reads the value of Content-Transfer-Encoding.
 pub fn transfer(value: &[u8]) -> Transfer {
-    match tokens(value) {
+    match tokens(&value[..value.len().min(MAX_VALUE)]) {
         (words, true) => match words.as_slice() {
             [Token::Word(word)] => match word.to_ascii_lowercase().as_slice() {
                 b"7bit" => Transfer::SevenBit,
@@ -210,6 +216,7 @@ mod tests {
             assert_eq!(kind(value.as_bytes()), expected, "{value}");
         }
         assert_eq!(kind(format!("multipart/mixed; boundary={}", "a".repeat(71)).as_bytes()), Kind::Broken);
+        assert_eq!(kind(format!("text/plain; {}", "a;".repeat(5_000)).as_bytes()), Kind::Broken);
     }
 
     #[test]
