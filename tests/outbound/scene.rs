@@ -169,7 +169,7 @@ impl Scene {
             tasks: tasks.clone(),
             own_addresses: vec!["127.9.9.9".parse().unwrap()],
             draining,
-            busy: Busy::default(),
+            busy: Rc::default(),
         });
         let running = Rc::clone(&service);
         tasks.spawn_service("outbound", move || outbound::run(Rc::clone(&running)));
