@@ -70,7 +70,7 @@ async fn list<C: Channel>(instance: &Instance, channel: &mut C) -> Result<(), Fa
         let Some((last, _)) = page.last() else { return Ok(()) };
         after = Some(*last);
         for (at, (id, message)) in page.into_iter().enumerate() {
-            let recipients = instance.store.read(|reader| queue::legible_recipients(reader, id))?;
+            let recipients = instance.store.read(|reader| queue::listed_recipients(reader, id))?;
             // Done since the page was read: no row.
             if !recipients.is_empty() {
                 row(channel, &queue_row(id, message.as_ref(), &recipients)).await?;
@@ -129,7 +129,7 @@ fn no_message(id: QueueId) -> Failure {
 
 /// A row about the message, then one a recipient.
 async fn show<C: Channel>(instance: &Instance, channel: &mut C, id: QueueId) -> Result<(), Failure> {
-    let (message, recipients) = instance.store.read(|reader| Ok((queue::get(reader, id), queue::legible_recipients(reader, id)?)))?;
+    let (message, recipients) = instance.store.read(|reader| Ok((queue::get(reader, id), queue::listed_recipients(reader, id)?)))?;
     let message = match message {
         Ok(None) if recipients.is_empty() => return Err(no_message(id)),
         Ok(None) => Err("its own row is missing".to_owned()),
@@ -259,7 +259,7 @@ struct Tally {
 fn pick(instance: &Instance, picked: &[Picked]) -> Result<Vec<Candidate>, Failure> {
     let mut candidates = Vec::new();
     for Picked { id, n } in picked.iter().copied() {
-        let recipients = instance.store.read(|reader| queue::legible_recipients(reader, id))?;
+        let recipients = instance.store.read(|reader| queue::listed_recipients(reader, id))?;
         let wanted = recipients.into_iter().filter(|(number, _)| n.is_none_or(|n| n == *number));
         let before = candidates.len();
         candidates.extend(wanted.map(|listed| Candidate::new(id, listed)));

@@ -23,6 +23,8 @@ pub struct Scan {
     after: Option<(UnixTime, Domain)>,
     /// something changed behind the look
     again: bool,
+    /// damaged rows of the store that were known when the index was mended last
+    mended: u64,
 }
 
 /// What a round came to.
@@ -40,6 +42,20 @@ impl Scan {
     /// Something changed: what this lap has seen already must be seen again.
     pub fn rings(&mut self) {
         self.again |= self.after.is_some();
+    }
+
+    /// After damage was seen: it may have hit rows by which destinations are found.
+    pub async fn mend(&mut self, store: &Store) -> Result<(), Error> {
+        let damaged = store.counters().damaged;
+        if damaged == self.mended {
+            return Ok(());
+        }
+        let mut place = Some(Vec::new());
+        while let Some(from) = place {
+            place = store.write(move |w| queue::mend_dues(w, from)).await?;
+        }
+        self.mended = damaged;
+        Ok(())
     }
 
     /// Goes on for some pages; `begin` is called for each destination that is due and may begin.

@@ -122,6 +122,7 @@ async fn pull_in<L: Lookup>(service: &Outbound<L>) -> Result<(), Error> {
 /// Begins what may begin; says how long nothing more is due.
 async fn begin_due<L: Lookup + 'static>(service: &Service<L>, scan: &mut Scan) -> Result<Duration, Error> {
     pull_in(service).await?;
+    scan.mend(&service.store).await?;
     let now = service.clock.now();
     Ok(match scan.round(&service.store, &service.busy, now, |domain| begin(service, domain)).await? {
         Round::More => BETWEEN_ROUNDS,

@@ -30,7 +30,7 @@ fn a_row_that_breaks_during_the_attempt_stops_neither_its_batch_nor_its_destinat
         assert!(began.elapsed().as_secs() < 3, "{:?}", began.elapsed());
         assert_eq!((peer.messages().len(), scene.inbox().len()), (2, 0));
         let store = &scene.service.store;
-        let left = store.read(|r| queue::legible_recipients(r, id)).unwrap();
+        let left = store.read(|r| queue::listed_recipients(r, id)).unwrap();
         assert!(left.len() == 1 && left[0].0 == 1 && left[0].1.is_err(), "{left:?}");
         assert_eq!(store.read(queue::aside).unwrap()[0].0, id);
         assert!(store.counters().damaged > 0);

@@ -196,6 +196,31 @@ fn a_large_queue_without_resolvers_grows_no_older() {
 }
 
 #[test]
+fn a_clock_that_went_ahead_and_was_set_right_is_believed_on_a_word() {
+    play("", |scene| async move {
+        let peer = scene.domain("peer.test", 1);
+        peer.answer("RCPT", "451 4.2.1 later");
+        scene.hand.set(BEGIN.plus(700 * DAY));
+        let id = scene.send(Letter::to(&["bob@peer.test"])).await;
+        scene.quiet().await;
+        // Believed, and saved.
+        scene.service.clock.raise_floor(scene.service.clock.now());
+        scene.hand.set(BEGIN.plus(HOUR));
+        scene.send(Letter::to(&["eve@peer.test"])).await;
+        pipit::net::deadline::sleep(Duration::from_millis(50)).await;
+        assert_eq!(peer.count("RCPT"), 1, "mail waits");
+        scene.service.clock.lower_floor(scene.service.clock.now());
+        scene.wake().await;
+        scene.quiet().await;
+        assert_eq!((peer.count("RCPT"), scene.recipients(id)[0].due <= BEGIN.plus(6 * HOUR)), (2, true));
+        peer.forget_rules();
+        while scene.to_next_due().await.is_some() {}
+        assert_eq!((peer.messages().len(), scene.inbox().len()), (2, 0));
+        scene
+    });
+}
+
+#[test]
 fn a_drain_lets_transactions_end_and_takes_nothing_new() {
     play("connections-per-destination = 1", |scene| async move {
         scene.zone.add("peer.test. MX SERVFAIL");

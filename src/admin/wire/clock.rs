@@ -1,7 +1,5 @@
 //! The clock's part of the control socket: `clock.show` and `clock.accept`, and the row of both.
 
-#![expect(clippy::question_mark, reason = "nanoserde's derive writes its errors out in full")]
-
 use nanoserde::DeJson;
 use nanoserde::SerJson;
 

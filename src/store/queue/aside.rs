@@ -89,7 +89,7 @@ pub fn aside(r: &Reader<'_>) -> Result<Vec<(QueueId, String)>, Error> {
 
 /// Why a message is set aside. `None`: it is not, or not any more.
 fn reason(r: &Reader<'_>, id: QueueId) -> Result<Option<String>, Error> {
-    let recipients = queue::legible_recipients(r, id)?;
+    let recipients = queue::listed_recipients(r, id)?;
     let message = match queue::get(r, id) {
         Ok(Some(_)) => None,
         Ok(None) if recipients.is_empty() => return Ok(None),

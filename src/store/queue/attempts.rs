@@ -20,7 +20,9 @@ use crate::store::queue::RecipientState;
 use crate::store::queue::aside;
 use crate::store::queue::aside::SET_ASIDE;
 use crate::store::queue::blind;
+use crate::store::queue::destination;
 use crate::store::queue::index;
+use crate::store::queue::index::Entry;
 use crate::store::queue::index::Indexed;
 use crate::store::queue::rows;
 use crate::store::queue::rows::RecipientRow;
@@ -108,7 +110,20 @@ fn load_due(w: &mut Writer<'_>, domain: &Domain, indexed: Indexed, now: UnixTime
     let (id, n) = indexed.who;
     let message = w.row::<Queued>(w.tables.queue, &queue_key(id));
     let what = match (message, rows::load(w, id, n)) {
-        (Ok(Some(message)), Ok(Some(row))) => return Ok(Some((message, row))),
+        (Ok(Some(message)), Ok(Some(row))) => {
+            let entry = Entry::of(&row.recipient);
+            if row.recipient.address.domain == *domain && entry.is_some_and(|entry| entry.due == indexed.entry.due) {
+                return Ok(Some((message, row)));
+            }
+            // The index is not what it should be; the recipient is, and keeps its own due.
+            let n_shown = n.saturating_add(1);
+            w.reader().damage.note(&format!("queue_dest has a wrong row for recipient {n_shown} of message {id}"));
+            index::forget(w, domain, indexed.entry.due, (id, n))?;
+            if let Some(entry) = entry {
+                index::put_in(w, destination(&row.recipient), entry, (id, n))?;
+            }
+            return Ok(None);
+        }
         (Ok(_), Ok(None)) => format!("queue_dest names recipient {} of message {id}, which is not there", n.saturating_add(1)),
         (Ok(None), _) => format!("the row of the queued message {id} is missing"),
         (Err(Error::Damaged(why)), _) | (_, Err(Error::Damaged(why))) => format!("message {id} of the queue: {why}"),

@@ -19,6 +19,7 @@ use crate::store::txn::Existed;
 use crate::store::txn::PAGE;
 use crate::store::txn::Reader;
 use crate::store::txn::Writer;
+use crate::store::watch::Topic;
 
 /// Ends the domain in a key: no domain contains it, and none sorts before it.
 const END: u8 = 0;
@@ -180,6 +181,31 @@ fn was_first(w: &mut Writer<'_>, domain: &Domain, due: UnixTime) -> Result<(), E
         }
     }
     Ok(())
+}
+
+/// Puts rows that are missing in `queue_due` in their places: the mail of their destinations would never be seen. Looks at a
+/// page of destinations from a place on, at first an empty one; gives the next place. Rows that cannot be read stay, for
+/// `store check`.
+pub fn mend_dues(w: &mut Writer<'_>, mut from: Vec<u8>) -> Result<Option<Vec<u8>>, Error> {
+    for _ in 0..PAGE {
+        let found = {
+            let r = w.reader();
+            let bound = if from.is_empty() { Bound::Unbounded } else { Bound::Included(&from[..]) };
+            let Some(row) = r.from(r.tables.queue_dest, bound)?.next() else { return Ok(None) };
+            let (key, _) = row?;
+            let name = key.split(|octet| *octet == END).next().unwrap_or_default();
+            from = [name, &[END + 1]].concat();
+            let domain = std::str::from_utf8(name).ok().and_then(|text| Domain::parse(text).ok());
+            domain.map(|domain| Ok::<_, Error>((earliest(&r, &domain)?, domain))).transpose()?
+        };
+        if let Some((Some(due), domain)) = found
+            && w.reader().bytes(w.tables.queue_due, &due_key(due, &domain))?.is_none()
+        {
+            w.put_bytes(w.tables.queue_due, &due_key(due, &domain), &[])?;
+            w.raise(Topic::Queue);
+        }
+    }
+    Ok(Some(from))
 }
 
 /// A recipient of a domain as the index names it.

@@ -74,6 +74,7 @@ pub use crate::store::queue::enqueue::NewRecipient;
 pub use crate::store::queue::enqueue::enqueue;
 pub use crate::store::queue::index::due_destinations;
 pub use crate::store::queue::index::has_beyond;
+pub use crate::store::queue::index::mend_dues;
 pub use crate::store::queue::index::next_due;
 pub use crate::store::queue::steer::Steered;
 pub use crate::store::queue::steer::fail;
@@ -194,6 +195,9 @@ pub struct Event {
 /// number stands beside.
 pub const MAX_HISTORY: usize = 20;
 
+/// Messages among which one can be read that tells its age.
+const FIRST: usize = 10;
+
 impl QueuedRecipient {
     /// Adds an event; the oldest but the first gives way.
     fn note(&mut self, event: Event) {
@@ -238,7 +242,7 @@ pub fn recipient(r: &Reader<'_>, id: QueueId, n: u32) -> Result<Option<QueuedRec
 pub type Listed<N, R> = (N, Result<R, Error>);
 
 /// As `recipients`, with those that are damaged.
-pub fn legible_recipients(r: &Reader<'_>, id: QueueId) -> Result<Vec<Listed<u32, QueuedRecipient>>, Error> {
+pub fn listed_recipients(r: &Reader<'_>, id: QueueId) -> Result<Vec<Listed<u32, QueuedRecipient>>, Error> {
     let rows = r.prefix(r.tables.queue_rcpt, &queue_key(id))?;
     rows.map(|row| {
         let (key, value) = row?;
@@ -282,10 +286,10 @@ pub fn recipients_after(
     Ok(found)
 }
 
-/// Two rows are read, whatever waits.
+/// Some rows are read, whatever waits.
 pub fn counts(r: &Reader<'_>) -> Result<QueueCounts, Error> {
     let totals = rows::totals(r)?;
-    let oldest = list(r, None, 1)?.into_iter().find_map(|(_, message)| message.ok()).map(|message| message.arrived);
+    let oldest = list(r, None, FIRST)?.into_iter().find_map(|(_, message)| message.ok()).map(|message| message.arrived);
     Ok(QueueCounts { messages: totals.messages, recipients: totals.recipients, held: totals.held, oldest })
 }
 

@@ -250,7 +250,7 @@ fn a_damaged_recipient_is_set_aside_and_the_others_go_on() {
     assert_eq!(due(&store, 20), []);
     let named = store.read(aside).unwrap();
     assert!(named.len() == 1 && named[0].0 == id && named[0].1.contains("recipient 1"), "{named:?}");
-    let listed = store.read(|r| legible_recipients(r, id)).unwrap();
+    let listed = store.read(|r| listed_recipients(r, id)).unwrap();
     assert!(listed[0].1.is_err() && listed[1].1.is_ok());
     assert_eq!(store.read(|r| recipients_after(r, None, 9)).unwrap().len(), 2);
     assert!(store.counters().damaged >= 1);
@@ -275,7 +275,7 @@ fn a_damaged_message_is_set_aside_with_all_its_recipients() {
     assert_eq!(store.read(counts_of).unwrap(), (2, 3, 2));
     let listed = store.read(|r| list(r, None, 9)).unwrap();
     assert!(listed[0].1.is_err() && listed[1].1.is_ok());
-    assert_eq!(store.read(counts).unwrap().oldest, None, "the oldest one's time cannot be read");
+    assert_eq!(store.read(counts).unwrap().oldest, Some(UnixTime(11)), "the oldest one's time cannot be read");
     assert_eq!(store.read(aside).unwrap()[0].0, id);
     for n in 0..2 {
         assert_eq!(change(&store, move |w| remove(w, id, n)), Steered::Done);
@@ -347,4 +347,36 @@ fn times_in_doubt_outlive_a_restart_and_a_damaged_row_is_none() {
     assert_eq!(store.read(blind_times).unwrap(), times);
     damage(&store, |w| w.put_bytes(w.tables.meta, b"queue-blind-times", b"\x01\xff"));
     assert_eq!((store.read(blind_times).unwrap(), store.counters().damaged), (BlindTimes::default(), 1));
+}
+
+#[test]
+fn rows_of_the_index_that_are_missing_or_wrong_are_put_right() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let id = queue_one(&store, 10, &["a@x.org"]);
+    queue_one(&store, 11, &["b@y.org"]);
+    damage(&store, |w| w.delete(w.tables.queue_due, &index::due_key(UnixTime(10), &domain("x.org"))).map(|_| ()));
+    assert_eq!(due(&store, 20), [(11, "y.org".into())]);
+    assert_eq!(change(&store, |w| mend_dues(w, Vec::new())), None);
+    sound(&store);
+    // A row that names another due than the recipient has, and comes first.
+    let wrong = index::dest_key(&domain("x.org"), UnixTime(5), (id, 0));
+    damage(&store, move |w| {
+        w.put_bytes(w.tables.queue_dest, &wrong, b"w")?;
+        w.put_bytes(w.tables.queue_due, &index::due_key(UnixTime(5), &domain("x.org")), &[])?;
+        w.delete(w.tables.queue_due, &index::due_key(UnixTime(10), &domain("x.org"))).map(|_| ())
+    });
+    assert_eq!(numbers(&claim_at(&store, "x.org", 20, 1)), []);
+    assert_eq!(numbers(&claim_at(&store, "x.org", 20, 1)), [(10, vec![0])]);
+    sound(&store);
+    // Many destinations are mended by pages.
+    let many: Vec<String> = (0..PAGE + 5).map(|n| format!("u@d{n}.org")).collect();
+    queue_one(&store, 12, &many.iter().map(String::as_str).collect::<Vec<_>>());
+    damage(&store, |w| {
+        (0..PAGE + 5)
+            .try_for_each(|n| w.delete(w.tables.queue_due, &index::due_key(UnixTime(12), &domain(&format!("d{n}.org")))).map(|_| ()))
+    });
+    let place = change(&store, |w| mend_dues(w, Vec::new())).unwrap();
+    assert_eq!(change(&store, move |w| mend_dues(w, place)), None);
+    sound(&store);
 }
