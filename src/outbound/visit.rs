@@ -76,6 +76,8 @@ const AFTER_ERROR: Duration = Duration::from_secs(5);
 
 /// RFC 8689 section 4.2.1, until there is a plan for TLS.
 const NO_VERIFIED_WAY: EnhancedStatus = EnhancedStatus::new(5, 7, 10);
+/// RFC 3463: other or undefined mail system status; without a reply it is our own store that gives no message.
+const UNREAD: EnhancedStatus = EnhancedStatus::new(4, 3, 0);
 const GIVEN_UP: EnhancedStatus = EnhancedStatus::new(5, 0, 0);
 
 /// What the workers of a visit share.
@@ -306,8 +308,30 @@ impl<L: Lookup> Visit<'_, L> {
         }
     }
 
+    /// Why the octets of a message cannot be sent, after they could not be: all of them are looked at.
+    async fn damaged_octets(&self, message: &queue::Queued) -> Option<String> {
+        let mut length = 0;
+        for number in 0.. {
+            match self.service.store.read(|r| blobs::chunk(r, message.blob, number)) {
+                Ok(Some(chunk)) => length += chunk.len() as u64,
+                Ok(None) => break,
+                Err(Error::Damaged(why)) => return Some(why),
+                Err(_) => return None,
+            }
+            breathe().await;
+        }
+        // Somebody may have removed the message meanwhile, then there is nothing to set aside.
+        (length != message.size).then(|| format!("{length} of its {} octets are there", message.size))
+    }
+
     /// Settles, and takes them out of the ledger.
-    pub async fn settle(&self, attempted: Attempted<'_>) {
+    pub async fn settle(&self, mut attempted: Attempted<'_>) {
+        let ours = |fate: &Fate| matches!(fate, Fate::Deferred(why) if why.reply.is_none() && why.status == UNREAD);
+        if attempted.recipients.iter().any(|(.., fate)| ours(fate))
+            && let Some(damage) = self.damaged_octets(attempted.message).await
+        {
+            attempted.recipients.iter_mut().filter(|(.., fate)| ours(fate)).for_each(|(.., fate)| *fate = Fate::Illegible(damage.clone()));
+        }
         settle::settle(self.service, &attempted).await;
         self.progresses();
         attempted.recipients.iter().for_each(|(n, ..)| self.ledger.settled(attempted.id, *n));

@@ -96,3 +96,31 @@ fn a_message_whose_octets_are_gone_is_set_aside_and_can_be_given_back_without_th
         scene
     });
 }
+
+#[test]
+fn a_message_that_lost_a_part_is_never_sent_as_half_of_one() {
+    play("", |scene| async move {
+        scene.zone.add("peer.test. MX SERVFAIL");
+        scene.send(Letter::to(&["first@peer.test"])).await;
+        let id = scene.send(Letter::to(&["bob@peer.test"])).await;
+        scene.quiet().await;
+        // The key of chunk 1 of the second blob becomes that of chunk 9.
+        let (is, becomes) = ([0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 9]);
+        scene.overwrite(&is, &becomes);
+        scene.zone.set("");
+        let peer = scene.domain("peer.test", 1);
+        while scene.to_next_due().await.is_some() {}
+        assert_eq!((peer.messages().len(), peer.count("DATA"), scene.inbox().len()), (1, 2, 0));
+        let row = scene.recipients(id).remove(0);
+        assert!(matches!(&row.state, RecipientState::Held(why) if why.contains("octets are there")), "{:?}", row.state);
+        assert_eq!(scene.service.store.read(queue::aside).unwrap()[0].0, id);
+        // Mended, it goes.
+        scene.overwrite(&becomes, &is);
+        let now = scene.service.clock.now();
+        scene.service.store.write(move |w| queue::release(w, id, 0, event(now))).await.unwrap();
+        scene.quiet().await;
+        assert_eq!((peer.messages().len(), scene.recipients(id).len()), (2, 0));
+        assert_eq!(scene.service.store.read(queue::aside).unwrap(), []);
+        scene
+    });
+}

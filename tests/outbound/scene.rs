@@ -216,18 +216,22 @@ impl Scene {
 
     /// Overwrites every occurrence of a text in the store's files, as a broken disk would.
     pub fn damage(&self, text: &str) {
+        self.overwrite(text.as_bytes(), &vec![0xff; text.len()]);
+    }
+
+    pub fn overwrite(&self, old: &[u8], new: &[u8]) {
         let mut hits = 0;
         for entry in std::fs::read_dir(self.service.store.dir()).unwrap() {
             let path = entry.unwrap().path();
             let Ok(bytes) = std::fs::read(&path) else { continue };
-            let places = bytes.windows(text.len()).enumerate().filter(|(_, window)| *window == text.as_bytes());
+            let places = bytes.windows(old.len()).enumerate().filter(|(_, window)| *window == old);
             for (at, _) in places {
                 let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-                file.write_all_at(&vec![0xff; text.len()], at as u64).unwrap();
+                file.write_all_at(new, at as u64).unwrap();
                 hits += 1;
             }
         }
-        assert!(hits > 0, "{text} is nowhere");
+        assert!(hits > 0, "{old:?} is nowhere");
     }
 
     /// A peer at 127.0.0.`last`.
