@@ -254,3 +254,52 @@ fn hold_rules_hold_what_waits_and_what_comes() {
     assert_eq!(place.counts(), (4, 8, 0));
     assert!(place.refused("hold add --account nobody@home.test").contains("there is no account"));
 }
+
+/// Overwrites every occurrence of a text in the store's file, as a broken disk would.
+fn damage(place: &Place, text: &str) {
+    for entry in fs::read_dir(&place.0).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(mut bytes) = fs::read(&path) else { continue };
+        let places: Vec<usize> =
+            (0..bytes.len().saturating_sub(text.len())).filter(|at| bytes[*at..].starts_with(text.as_bytes())).collect();
+        if !places.is_empty() {
+            places.into_iter().for_each(|at| bytes[at..at + text.len()].fill(0xff));
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+}
+
+#[test]
+fn damaged_messages_are_listed_shown_and_dropped_and_status_names_them() {
+    let place = Place::new();
+    place.with_store(|store| {
+        enqueue(store, ONE, "<ann@home.test>", &["eve@x.test", "damagedbob@x.test"]);
+        enqueue(store, TWO, "<damagedpath@home.test>", &["carl@x.test"]);
+    });
+    damage(&place, "damagedbob");
+    damage(&place, "damagedpath");
+    let list = place.fine("queue list");
+    assert_eq!((list.lines().count(), list.matches("(damaged)").count(), list.matches("set aside: ").count()), (3, 2, 2), "{list}");
+    let shown = place.fine(&format!("queue show {ONE}"));
+    assert!(shown.contains("eve@x.test (/1)") && shown.contains("(damaged) (/2)") && shown.contains("it can only be dropped"), "{shown}");
+    let shown = place.fine(&format!("queue show {TWO}"));
+    assert!(shown.contains("the store is damaged") || shown.contains("cannot be read"), "{shown}");
+    assert!(shown.contains(&format!("pipit queue drop {TWO}")) && shown.contains("carl@x.test"), "{shown}");
+    assert!(place.fine(&format!("queue show {TWO} --json")).contains("\"damage\":\"a queue row cannot be read\""));
+    // The scheduler finds them when they are due, and names them for `status`.
+    let store = open(&place.0);
+    let to = pipit::mail::domain::Domain::parse("x.test").unwrap();
+    let claimed = block_on(store.write(move |w| queue::claim(w, &to, UnixTime(1_800_000_000), 9, |_, _| UnixTime(1_900_000_000)))).unwrap();
+    assert_eq!(claimed.iter().map(|claim| claim.recipients.len()).sum::<usize>(), 1);
+    block_on(store.close());
+    let status = place.fine("status");
+    for id in [ONE, TWO] {
+        assert!(status.contains(&format!("message {id} of the queue is set aside")), "{status}");
+    }
+    assert!(place.refused("store check").contains("RowIsReadable"));
+    assert!(place.refused(&format!("queue release {ONE}/2")).contains("is damaged: it can only be dropped"));
+    assert!(place.fine(&format!("queue drop {ONE}/2 {TWO}")).contains("dropped without a notice"));
+    let status = place.fine("status");
+    assert!(!status.contains("set aside") && status.contains("1 message for 1 recipient,"), "{status}");
+    assert_eq!(place.fine("queue list").lines().count(), 2);
+}

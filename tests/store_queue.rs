@@ -37,6 +37,7 @@ use pipit::store::queue::More;
 use pipit::store::queue::NewQueued;
 use pipit::store::queue::NewRecipient;
 use pipit::store::queue::Origin;
+use pipit::store::queue::PutOff;
 use pipit::store::queue::Settlement;
 use smol::block_on;
 
@@ -148,7 +149,11 @@ fn operate(store: &Store, model: &mut Model, random: &mut Random, now: i64) {
         (2..5, _) => attempt(store, model, random, now),
         (5, _) => {
             let (to, due) = (domain(random.below(4)), UnixTime(now + 50));
-            assert_eq!(block_on(store.write(move |w| queue::put_off(w, &to, UnixTime(now), due, last(now)))).unwrap(), More::No);
+            assert_eq!(
+                block_on(store.write(move |w| queue::put_off(w, &to, PutOff { now: UnixTime(now), due, last: last(now), blind: 0 })))
+                    .unwrap(),
+                More::No
+            );
         }
         (verb, Some((id, n))) => {
             let steered = block_on(store.write(move |w| match verb {
@@ -271,7 +276,8 @@ fn a_dead_destination_among_a_thousand_costs_the_others_nothing() {
     assert_eq!(store.read(queue::counts).unwrap().messages, 20_000);
     let first = store.read(|r| queue::due_destinations(r, UnixTime(30_000), None, 3)).unwrap();
     assert_eq!(first, [(UnixTime(0), domain(0)), (UnixTime(1), domain(1)), (UnixTime(2), domain(2))]);
-    let off = block_on(store.write(|w| queue::put_off(w, &domain(0), UnixTime(30_000), UnixTime(90_000), last(30_000)))).unwrap();
+    let put_off = PutOff { now: UnixTime(30_000), due: UnixTime(90_000), last: last(30_000), blind: 0 };
+    let off = block_on(store.write(|w| queue::put_off(w, &domain(0), put_off))).unwrap();
     assert_eq!(off, More::No);
     assert_eq!(drain(&store, 30_000), 19_980);
     assert_eq!(store.read(queue::next_due).unwrap(), Some(UnixTime(90_000)));

@@ -4,6 +4,7 @@
 //! domain that is not ours, a name that is taken) stands in one place. Answers go out as JSON rows through `Channel`.
 
 pub mod app_passwords;
+pub mod clock;
 pub mod history;
 mod json;
 pub mod logins;
@@ -164,6 +165,7 @@ pub async fn run<C: Channel>(instance: &Instance, command: Command, channel: &mu
         // Mail comes in through the services' folder, which the faces call for it: `inbound::handed_in`.
         Command::Send(_) => Err(Failure::new("a message cannot be handed in here", "report this")),
         Command::Queue(command) => queue::run(instance, command, channel).await,
+        Command::Clock(command) => clock::run(instance, command, channel).await,
         Command::StoreCheck => state::check(instance, channel).await,
         Command::StoreStat => state::stat(instance, channel).await,
         Command::ConfigSet { key, value } => settings::set(instance, key, value).await,

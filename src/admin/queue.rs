@@ -38,6 +38,7 @@ use crate::store::holds::HoldRule;
 use crate::store::queue;
 use crate::store::queue::Event;
 use crate::store::queue::LastAttempt;
+use crate::store::queue::Listed;
 use crate::store::queue::Queued;
 use crate::store::queue::QueuedRecipient;
 use crate::store::queue::RecipientState;
@@ -45,6 +46,8 @@ use crate::store::queue::Steered;
 
 /// Messages between two turns of the event loop: some have hundreds of recipients.
 const TURN: usize = 8;
+/// In the place of what is damaged.
+const UNREADABLE: &str = "(damaged)";
 /// What a history says of who did it.
 const ADMINISTRATOR: &str = "by the administrator";
 
@@ -67,10 +70,10 @@ async fn list<C: Channel>(instance: &Instance, channel: &mut C) -> Result<(), Fa
         let Some((last, _)) = page.last() else { return Ok(()) };
         after = Some(*last);
         for (at, (id, message)) in page.into_iter().enumerate() {
-            let recipients = instance.store.read(|reader| queue::recipients(reader, id))?;
+            let recipients = instance.store.read(|reader| queue::listed_recipients(reader, id))?;
             // Done since the page was read: no row.
             if !recipients.is_empty() {
-                row(channel, &queue_row(id, &message, &recipients)).await?;
+                row(channel, &queue_row(id, message.as_ref(), &recipients)).await?;
             }
             if at % TURN == TURN - 1 {
                 breathe().await;
@@ -79,21 +82,32 @@ async fn list<C: Channel>(instance: &Instance, channel: &mut C) -> Result<(), Fa
     }
 }
 
-fn queue_row(id: QueueId, message: &Queued, recipients: &[(u32, QueuedRecipient)]) -> QueueRow {
-    let all = || recipients.iter().map(|(_, recipient)| recipient);
+fn queue_row(id: QueueId, message: Result<&Queued, &Error>, recipients: &[Listed<u32, QueuedRecipient>]) -> QueueRow {
+    let all = || recipients.iter().filter_map(|(_, recipient)| recipient.as_ref().ok());
+    let damaged = || recipients.iter().filter_map(|(_, recipient)| recipient.as_ref().err());
+    let damage = message.err().or_else(|| damaged().next());
     let held = all().filter(|recipient| is_held(recipient)).count();
     let next = all().filter(|recipient| !is_held(recipient)).map(|recipient| recipient.due).min();
     let last = all().filter_map(|recipient| recipient.last.as_ref()).max_by_key(|last| last.at);
+    let said = last.map(|last| last.reply.clone()).or_else(|| all().find_map(aside_text)).unwrap_or_default();
     QueueRow {
         id: id.to_string(),
-        from: sender_text(&message.reverse_path),
-        to: all().next().map(|recipient| recipient.address.to_string()).unwrap_or_default(),
+        from: message.map_or_else(|_| UNREADABLE.to_owned(), |message| sender_text(&message.reverse_path)),
+        to: all().next().map_or_else(|| UNREADABLE.to_owned(), |recipient| recipient.address.to_string()),
         recipients: u32::try_from(recipients.len()).unwrap_or(u32::MAX),
-        held: u32::try_from(held).unwrap_or(u32::MAX),
-        size: message.size,
-        arrived: message.arrived.to_string(),
+        held: u32::try_from(held + damaged().count()).unwrap_or(u32::MAX),
+        size: message.map_or(0, |message| message.size),
+        arrived: message.map_or_else(|_| UNREADABLE.to_owned(), |message| message.arrived.to_string()),
         next_attempt: next.map(|due| due.to_string()).unwrap_or_default(),
-        last_error: last.map(|last| last.reply.clone()).unwrap_or_default(),
+        last_error: damage.map_or(said, |damage| format!("set aside: {damage}")),
+    }
+}
+
+/// Why a recipient was set aside.
+fn aside_text(recipient: &QueuedRecipient) -> Option<String> {
+    match &recipient.state {
+        RecipientState::Held(why) if why.starts_with(queue::SET_ASIDE) => Some(why.clone()),
+        RecipientState::Held(_) | RecipientState::Waiting | RecipientState::Failing(_) => None,
     }
 }
 
@@ -115,15 +129,32 @@ fn no_message(id: QueueId) -> Failure {
 
 /// A row about the message, then one a recipient.
 async fn show<C: Channel>(instance: &Instance, channel: &mut C, id: QueueId) -> Result<(), Failure> {
-    let found = instance.store.read(|reader| {
-        let Some(message) = queue::get(reader, id)? else { return Ok(None) };
-        let account = message.sender.map(|sender| accounts::get(reader, sender)).transpose()?.flatten();
-        Ok(Some((message, account.map(|account| account.address.to_string()), queue::recipients(reader, id)?)))
-    })?;
-    let (message, account, recipients) = found.ok_or_else(|| no_message(id))?;
-    row(channel, &message_row(id, message, account.unwrap_or_default())).await?;
+    let (message, recipients) = instance.store.read(|reader| Ok((queue::get(reader, id), queue::listed_recipients(reader, id)?)))?;
+    let message = match message {
+        Ok(None) if recipients.is_empty() => return Err(no_message(id)),
+        Ok(None) => Err("its own row is missing".to_owned()),
+        Ok(Some(message)) => Ok(message),
+        Err(Error::Damaged(why)) => Err(why),
+        Err(error) => return Err(error.into()),
+    };
+    let fields = match message {
+        Ok(message) => {
+            let account = message.sender.map(|sender| instance.store.read(|reader| accounts::get(reader, sender)));
+            let account = account.and_then(Result::ok).flatten().map(|account| account.address.to_string());
+            message_row(id, message, account.unwrap_or_default())
+        }
+        Err(why) => QueueMessageRow { id: id.to_string(), damage: why, ..QueueMessageRow::default() },
+    };
+    row(channel, &fields).await?;
     for (n, recipient) in recipients {
-        row(channel, &recipient_row(n, recipient)).await?;
+        let fields = match recipient {
+            Ok(recipient) => recipient_row(n, recipient),
+            Err(why) => {
+                let (recipient, state) = (UNREADABLE.to_owned(), "damaged".to_owned());
+                QueueRecipientRow { recipient, n: n.saturating_add(1), state, why: why.to_string(), ..QueueRecipientRow::default() }
+            }
+        };
+        row(channel, &fields).await?;
     }
     Ok(())
 }
@@ -147,6 +178,7 @@ fn message_row(id: QueueId, message: Queued, account: String) -> QueueMessageRow
         recipients: message.next_n,
         open: message.open,
         waited_blind: message.waited_blind,
+        damage: String::new(),
     }
 }
 
@@ -187,7 +219,15 @@ fn recipient_row(n: u32, recipient: QueuedRecipient) -> QueueRecipientRow {
 struct Candidate {
     id: QueueId,
     n: u32,
-    address: Address,
+    /// for words only: of one that is damaged it is not known
+    address: String,
+}
+
+impl Candidate {
+    fn new(id: QueueId, (n, recipient): Listed<u32, QueuedRecipient>) -> Candidate {
+        let address = recipient.map_or_else(|_| UNREADABLE.to_owned(), |recipient| recipient.address.to_string());
+        Candidate { id, n, address }
+    }
 }
 
 /// Does it to everyone who was named, page by page; a row each. It is a failure if nothing changed.
@@ -219,10 +259,10 @@ struct Tally {
 fn pick(instance: &Instance, picked: &[Picked]) -> Result<Vec<Candidate>, Failure> {
     let mut candidates = Vec::new();
     for Picked { id, n } in picked.iter().copied() {
-        let recipients = instance.store.read(|reader| queue::recipients(reader, id))?;
+        let recipients = instance.store.read(|reader| queue::listed_recipients(reader, id))?;
         let wanted = recipients.into_iter().filter(|(number, _)| n.is_none_or(|n| n == *number));
         let before = candidates.len();
-        candidates.extend(wanted.map(|(n, recipient)| Candidate { id, n, address: recipient.address }));
+        candidates.extend(wanted.map(|listed| Candidate::new(id, listed)));
         match n {
             _ if candidates.len() > before => {}
             None => return Err(no_message(id)),
@@ -251,8 +291,8 @@ async fn steer_all<C: Channel>(
         let page = instance.store.read(|reader| queue::recipients_after(reader, after, PAGE))?;
         let Some((id, n, _)) = page.last() else { return Ok(()) };
         after = Some((*id, *n));
-        let meant = page.into_iter().map(|(id, n, recipient)| Candidate { id, n, address: recipient.address });
-        let meant: Vec<Candidate> = meant.filter(|candidate| is_meant(&candidate.address)).collect();
+        let meant = page.into_iter().filter(|(_, _, recipient)| is_meant(&recipient.address));
+        let meant: Vec<Candidate> = meant.map(|(id, n, recipient)| Candidate::new(id, (n, Ok(recipient)))).collect();
         steer_page(instance, channel, verb, &meant, tally).await?;
         breathe().await;
     }
@@ -288,7 +328,7 @@ async fn steer_page<C: Channel>(
         let fields = SteeredRow {
             id: id.to_string(),
             n: n.saturating_add(1),
-            recipient: address.to_string(),
+            recipient: address.clone(),
             changed: changed.to_owned(),
             outcome: outcome.to_owned(),
         };

@@ -3,6 +3,7 @@
 use crate::admin::Channel;
 use crate::admin::Failure;
 use crate::admin::Instance;
+use crate::admin::clock;
 use crate::admin::row;
 use crate::admin::wire::StatusRow;
 use crate::admin::wire::TableRow;
@@ -10,7 +11,6 @@ use crate::admin::wire::TextRow;
 use crate::host::memory;
 use crate::metrics::Gauge;
 use crate::metrics::MessageOutcome;
-use crate::net::clock::Certainty;
 use crate::store::accounts;
 use crate::store::check as store_check;
 use crate::store::queue;
@@ -77,10 +77,14 @@ fn problems(instance: &Instance) -> Result<Vec<String>, Failure> {
     if counters.failed_commits > 0 {
         problems.push(format!("{} commits failed since the start: check the disk and the log", counters.failed_commits));
     }
-    match instance.clock.certainty() {
-        Certainty::Confirmed => {}
-        Certainty::Plausible | Certainty::Unknown => problems.push("the clock is not set: check the date of this machine".into()),
+    if counters.damaged > 0 {
+        let count = counters.damaged;
+        problems.push(format!("{count} rows of the store could not be read since the start: `pipit store check` names them"));
     }
+    for (id, why) in instance.store.read(queue::aside)? {
+        problems.push(format!("message {id} of the queue is set aside ({why}): `pipit queue show {id}`, then release, fail or drop it"));
+    }
+    problems.extend(clock::problem(instance));
     match &instance.serving {
         Some(serving) => {
             problems.extend(serving.problems.borrow().values().cloned());
@@ -114,6 +118,7 @@ pub fn exposition(instance: &Instance) -> Result<String, Failure> {
         gauge("queue_recipients", "their recipients that are not done", queued.recipients),
         gauge("queue_held", "recipients that are held", queued.held),
         gauge("queue_oldest_seconds", "time since the oldest message of the queue arrived", u64::try_from(oldest).unwrap_or(0)),
+        gauge("store_damaged_rows", "rows that could not be read and were passed over since the start", counters.damaged),
         gauge("resident_bytes", "memory of the process", memory::resident().unwrap_or(0)),
         gauge("disk_available_bytes", "free space where the store is", instance.store.space()?.available),
     ];

@@ -10,9 +10,11 @@ use nanoserde::DeJson;
 use nanoserde::SerJson;
 
 use crate::admin::json;
+use crate::admin::wire::clock::ClockCommand;
 use crate::admin::wire::queue::QueueCommand;
 use crate::mail::address::Address;
 
+pub mod clock;
 pub mod queue;
 
 /// The control socket's name within the data directory.
@@ -77,6 +79,7 @@ pub enum Command {
     },
     /// the queue and its hold rules
     Queue(QueueCommand),
+    Clock(ClockCommand),
     StoreCheck,
     StoreStat,
     ConfigSet {
@@ -228,6 +231,8 @@ impl Command {
             }
             "mail.export" => Command::MailExport { address: request.address()? },
             "send" => Command::Send(request.send()?),
+            "clock.show" => Command::Clock(ClockCommand::Show),
+            "clock.accept" => Command::Clock(ClockCommand::Accept),
             "store.check" => Command::StoreCheck,
             "store.stat" => Command::StoreStat,
             "config.set" => Command::ConfigSet {
@@ -293,6 +298,7 @@ impl Command {
             Command::Queue(command) => command.write(&mut request),
             Command::UserList
             | Command::AliasList
+            | Command::Clock(_)
             | Command::StoreCheck
             | Command::StoreStat
             | Command::Status
@@ -316,6 +322,7 @@ impl Command {
                 | Command::MailList { .. }
                 | Command::MailShow { .. }
                 | Command::MailExport { .. }
+                | Command::Clock(ClockCommand::Show)
                 | Command::StoreCheck
                 | Command::StoreStat
                 | Command::Status
@@ -342,6 +349,7 @@ impl Command {
             Command::MailExport { .. } => "mail.export",
             Command::Send(_) => "send",
             Command::Queue(command) => command.verb(),
+            Command::Clock(command) => command.verb(),
             Command::StoreCheck => "store.check",
             Command::StoreStat => "store.stat",
             Command::ConfigSet { .. } => "config.set",
@@ -497,6 +505,8 @@ mod tests {
                 envid: Some("x".into()),
                 octets: 12,
             }),
+            Command::Clock(ClockCommand::Show),
+            Command::Clock(ClockCommand::Accept),
             Command::StoreCheck,
             Command::StoreStat,
             Command::ConfigSet { key: "limits.connections".into(), value: "7".into() },

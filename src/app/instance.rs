@@ -130,7 +130,8 @@ pub async fn start(part: Part, common: &Common) -> Result<Running, Failure> {
     let slots = Slots::new(admin::settings::limits(&live.current()));
     let resolver = Resolver::new(upstreams(&live.current()), clock.clone(), Rc::clone(&metrics));
     let budget = Budget::new(live.current().limits.memory_budget);
-    let parts = Shared { clock: &clock, slots: &slots, resolver: &resolver, budget: &budget };
+    let busy = Rc::new(Busy::default());
+    let parts = Shared { clock: &clock, slots: &slots, resolver: &resolver, budget: &budget, busy: &busy };
     let instance = Rc::new(Instance {
         store: store.clone(),
         live: Rc::clone(&live),
@@ -151,7 +152,7 @@ pub async fn start(part: Part, common: &Common) -> Result<Running, Failure> {
         tasks: tasks.clone(),
         own_addresses: own_addresses(&sockets),
         draining: common.draining.clone(),
-        busy: Busy::default(),
+        busy,
     });
     let logins = Rc::new(Logins::new(&store, &live, &instance.offload, &clock, &metrics)?);
     let service = Service { store, live, metrics, clock, slots: slots.clone(), budget, logins, draining: common.draining.clone() };
@@ -169,11 +170,13 @@ struct Shared<'a> {
     slots: &'a Slots,
     resolver: &'a Resolver,
     budget: &'a Budget,
+    busy: &'a Rc<Busy>,
 }
 
 /// What `status` and commands may know and do of the running server.
 fn serving(common: &Common, parts: &Shared<'_>, problems: Problems) -> Serving {
     let (meter, asked, steered) = (common.meter.clone(), parts.resolver.clone(), parts.resolver.clone());
+    let busy = Rc::clone(parts.busy);
     Serving {
         started: parts.clock.now(),
         budget: parts.budget.clone(),
@@ -184,7 +187,10 @@ fn serving(common: &Common, parts: &Shared<'_>, problems: Problems) -> Serving {
         longest_stall: Box::new(move || meter.longest().map_or(0, |stall| u64::try_from(stall.length.as_micros()).unwrap_or(u64::MAX))),
         notes: vec![UNVALIDATED.to_owned()],
         resolver_problem: Box::new(move || asked.problem()),
-        take_settings: Box::new(move |settings: &Settings| steered.set_upstreams(upstreams(settings))),
+        take_settings: Box::new(move |settings: &Settings| {
+            steered.set_upstreams(upstreams(settings));
+            busy.settings_changed(settings.outbound.destinations);
+        }),
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use argh::FromArgs;
 
+use crate::admin::wire::clock::ClockCommand;
 use crate::admin::wire::queue::QueueCommand;
 use crate::cli::send;
 use crate::cli::sendmail;
@@ -185,6 +186,7 @@ pub enum Command {
     Mail(MailCommand),
     /// `pipit queue` and `pipit hold`
     Queue(QueueCommand),
+    Clock(ClockCommand),
     Store(StoreCommand),
     Send(Sending),
     /// `newaliases`: nothing is to be done

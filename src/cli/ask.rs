@@ -38,6 +38,7 @@ use crate::net::offload::Offload;
 use crate::store::OpenError;
 use crate::store::Options;
 use crate::store::Store;
+use crate::store::meta;
 
 /// A server that says nothing for this long hangs. `store check` of a large store is the longest silence.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -173,12 +174,13 @@ fn pass_on(from: &mut impl Read, mut left: u64, listener: &mut impl Listener) ->
 
 /// What a command without a server works with.
 fn instance(place: &Place, settings: Settings, store: Store) -> Result<Instance, Failure> {
+    let saved = store.read(meta::last_good_time)?.unwrap_or(RELEASED);
     Ok(Instance {
         store,
         live: Rc::new(Live::new(settings)),
         file: place.file.clone(),
         metrics: Rc::new(Metrics::default()),
-        clock: Clock::host(RELEASED),
+        clock: Clock::host(saved),
         offload: Offload::start().map_err(|error| Failure::new(error, "try again"))?,
         serving: None,
     })

@@ -15,6 +15,7 @@ use crate::cli::args::ShowForm;
 use crate::cli::args::StoreCommand;
 use crate::cli::args::UserCommand;
 use crate::cli::ask;
+use crate::cli::clock;
 use crate::cli::configuration;
 use crate::cli::dns;
 use crate::cli::import;
@@ -69,6 +70,7 @@ fn dispatch(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Alias(command) => alias(globals, command),
         Command::Mail(command) => mail(globals, command),
         Command::Queue(command) => queue::run(globals, command),
+        Command::Clock(command) => clock::run(globals, command),
         Command::Store(command) => store_command(globals, &command),
         Command::Dns(command) => dns::run(globals, &command),
     }

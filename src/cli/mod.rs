@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod ask;
+pub mod clock;
 pub mod commands;
 pub mod configuration;
 pub mod dns;

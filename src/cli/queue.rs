@@ -85,6 +85,10 @@ impl Listener for Shown {
 type Facts = Vec<(&'static str, String)>;
 
 fn message_facts(row: QueueMessageRow) -> Facts {
+    if !row.damage.is_empty() {
+        let hint = format!("`pipit queue drop {}` takes it away; nobody is told", row.id);
+        return vec![("message", format!("{}, set aside", row.id)), ("damaged", row.damage), ("", hint)];
+    }
     let from = match (row.account.as_str(), row.from.as_str()) {
         ("", _) => row.from,
         (account, from) if account == from => row.from,
@@ -119,6 +123,7 @@ fn recipient_facts(row: QueueRecipientRow) -> Facts {
     let state = match row.state.as_str() {
         "waiting" => format!("waiting, next attempt {}", row.due),
         "failing" => format!("given up: {}; the sender will be told", row.why),
+        "damaged" => format!("set aside: {}; it can only be dropped", row.why),
         _ => format!("held: {}", row.why),
     };
     let mut facts = vec![("", String::new()), ("recipient", format!("{} (/{})", row.recipient, row.n)), ("state", state)];

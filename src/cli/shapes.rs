@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use argh::FromArgs;
 
+use crate::admin::wire::clock::ClockCommand;
 use crate::cli::args::AliasCommand;
 use crate::cli::args::AppPassCommand;
 use crate::cli::args::Command;
@@ -54,6 +55,7 @@ enum Top {
     Queue(queue::Queue),
     Hold(queue::Hold),
     Store(Store),
+    Clock(Clock),
     Dns(Dns),
 }
 
@@ -397,6 +399,25 @@ struct StoreStat {}
 #[argh(subcommand, name = "compact", help_triggers("--help", "-h"))]
 struct StoreCompact {}
 
+/// show the time of this machine, and how far it is believed
+#[derive(FromArgs)]
+#[argh(subcommand, name = "clock", help_triggers("--help", "-h"))]
+struct Clock {
+    #[argh(subcommand)]
+    command: Option<ClockOf>,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum ClockOf {
+    Accept(ClockAccept),
+}
+
+/// say that the clock is right now, though a later time was seen before
+#[derive(FromArgs)]
+#[argh(subcommand, name = "accept", help_triggers("--help", "-h"))]
+struct ClockAccept {}
+
 /// ask the DNS
 #[derive(FromArgs)]
 #[argh(subcommand, name = "dns", help_triggers("--help", "-h"))]
@@ -487,6 +508,8 @@ impl TopLevel {
             Top::Mail(mail) => Command::Mail(mail_command(mail.command)?),
             Top::Queue(queue) => Command::Queue(queue::queue_command(queue)?),
             Top::Hold(hold) => Command::Queue(queue::hold_command(hold)?),
+            Top::Clock(Clock { command: None }) => Command::Clock(ClockCommand::Show),
+            Top::Clock(Clock { command: Some(ClockOf::Accept(ClockAccept {})) }) => Command::Clock(ClockCommand::Accept),
             Top::Store(store) => Command::Store(store_command(store.command)),
             Top::Dns(dns) => Command::Dns(dns_command(dns.command)?),
         })

@@ -98,7 +98,15 @@ pub async fn prepare(store: &Store, settings: &Settings, draft: Draft<'_>) -> Re
     };
     let wants_whole = draft.message.ret == Ret::Full && draft.message.size <= MAX_WHOLE && draft.wish != RequireTls::Required;
     let whole = wants_whole && draft.action == DsnAction::Failed;
-    let original = if whole { read_whole(store, draft.message)? } else { read_header(store, draft.message)? };
+    let original = if whole { read_whole(store, draft.message) } else { read_header(store, draft.message) };
+    let original = match original {
+        // A sender who is told without the text is better off than one who is told nothing.
+        Err(Error::Damaged(why)) => {
+            log::error!("message {}: its notice goes without the original, which cannot be read: {why}", draft.id);
+            None
+        }
+        original => Some(original?),
+    };
     let bytes = {
         let (letters, original_letters) = (id.to_string(), draft.id.to_string());
         let report = Report {
@@ -113,7 +121,11 @@ pub async fn prepare(store: &Store, settings: &Settings, draft: Draft<'_>) -> Re
                 envid: draft.message.envid.as_deref(),
                 digest: &draft.message.digest,
                 wish: draft.wish,
-                returned: if whole { Returned::Whole(&original) } else { Returned::Header(&original) },
+                returned: match &original {
+                    None => Returned::Nothing,
+                    Some(original) if whole => Returned::Whole(original),
+                    Some(original) => Returned::Header(original),
+                },
             },
             recipients: &draft.recipients,
         };
@@ -147,7 +159,7 @@ fn find_ways(store: &Store, settings: &Settings, draft: &Draft<'_>, to: &Address
 fn read_header(store: &Store, message: &Queued) -> Result<Vec<u8>, Error> {
     let mut gatherer = Gatherer::new();
     for number in 0.. {
-        let Some(chunk) = store.read(|r| blobs::chunk(r, message.blob, number))? else { break };
+        let Some(chunk) = read_chunk(store, message, number)? else { break };
         match gatherer.push(&chunk) {
             Ok(Gathered::More) => {}
             // A header that is too long was refused at the door.
@@ -168,10 +180,23 @@ fn read_header(store: &Store, message: &Queued) -> Result<Vec<u8>, Error> {
 fn read_whole(store: &Store, message: &Queued) -> Result<Vec<u8>, Error> {
     let mut whole = Vec::new();
     for number in 0.. {
-        let Some(chunk) = store.read(|r| blobs::chunk(r, message.blob, number))? else { break };
+        let Some(chunk) = read_chunk(store, message, number)? else { break };
         whole.extend_from_slice(&chunk);
     }
+    let length = whole.len() as u64;
+    if length != message.size {
+        return Err(Error::Damaged(format!("blob {} has {length} octets, not {}", message.blob, message.size)));
+    }
     Ok(whole)
+}
+
+/// A blob has its trace block at least.
+fn read_chunk(store: &Store, message: &Queued, number: u32) -> Result<Option<Vec<u8>>, Error> {
+    let chunk = store.read(|r| blobs::chunk(r, message.blob, number))?;
+    if chunk.is_none() && number == 0 {
+        return Err(Error::Damaged(format!("blob {} is not there", message.blob)));
+    }
+    Ok(chunk)
 }
 
 impl Notice {

@@ -63,6 +63,8 @@ pub struct Original<'a> {
 pub enum Returned<'a> {
     Header(&'a [u8]),
     Whole(&'a [u8]),
+    /// it cannot be read any more
+    Nothing,
 }
 
 /// One recipient, and what happened.
@@ -98,7 +100,11 @@ pub fn write(report: &Report<'_>) -> Vec<u8> {
     let kind = if global { "message/global-delivery-status" } else { "message/delivery-status" };
     part(&mut out, &boundary, kind, &status_fields(report));
     let mut bytes = out.into_bytes();
-    returned(&mut bytes, &boundary, report.original.returned);
+    match report.original.returned {
+        Returned::Header(header) => returned(&mut bytes, &boundary, header, ["text/rfc822-headers", "message/global-headers"]),
+        Returned::Whole(whole) => returned(&mut bytes, &boundary, whole, ["message/rfc822", "message/global"]),
+        Returned::Nothing => {}
+    }
     bytes.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
     bytes
 }
@@ -183,6 +189,9 @@ fn about_original(out: &mut String, original: &Original<'_>) {
         }
     }
     let _ = write!(out, "    Taken on: {}, as number {}\r\n", original.arrived.rfc5322(), original.id);
+    if matches!(original.returned, Returned::Nothing) {
+        out.push_str("\r\nYour text cannot be given back: this server cannot read it any more, because its store is damaged.\r\n");
+    }
 }
 
 /// What to do now, by the code of RFC 3463.
@@ -312,11 +321,7 @@ fn decoded(xtext: &str) -> String {
 }
 
 /// The part that gives the original back.
-fn returned(out: &mut Vec<u8>, boundary: &str, returned: Returned<'_>) {
-    let (bytes, ascii_kind, global_kind) = match returned {
-        Returned::Header(bytes) => (bytes, "text/rfc822-headers", "message/global-headers"),
-        Returned::Whole(bytes) => (bytes, "message/rfc822", "message/global"),
-    };
+fn returned(out: &mut Vec<u8>, boundary: &str, bytes: &[u8], [ascii_kind, global_kind]: [&str; 2]) {
     // Only a header beyond ASCII makes a message "global" (RFC 6532); a body of 8 bits is ordinary MIME.
     let header = bytes.windows(4).position(|four| four == b"\r\n\r\n").map_or(bytes, |end| &bytes[..end]);
     let kind = if header.is_ascii() { ascii_kind } else { global_kind };

@@ -101,6 +101,11 @@ impl Clock {
         self.0.floor.get()
     }
 
+    /// Somebody who knows says that the clock was right at `to`: what was seen before is forgotten, down to the release.
+    pub fn lower_floor(&self, to: UnixTime) {
+        self.0.floor.set(to.max(RELEASED));
+    }
+
     /// Remembers a time that is certainly past, e.g. what the store saved. Never lowers.
     pub fn raise_floor(&self, past: UnixTime) {
         self.0.floor.set(self.0.floor.get().max(past));
@@ -146,6 +151,12 @@ mod tests {
         clock.raise_floor(RELEASED.plus(ten_years - 86_400));
         clock.raise_floor(RELEASED);
         assert_eq!(clock.certainty(), Certainty::Confirmed);
+        hand.set(RELEASED.plus(1));
+        assert_eq!(clock.certainty(), Certainty::Unknown);
+        clock.lower_floor(RELEASED.plus(1));
+        assert_eq!(clock.certainty(), Certainty::Confirmed);
+        clock.lower_floor(UnixTime(0));
+        assert_eq!(clock.floor(), RELEASED);
     }
 
     #[test]

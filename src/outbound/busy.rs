@@ -9,40 +9,36 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
 use std::rc::Rc;
 
 use smol::channel::Sender;
 use smol::channel::bounded;
 
-use crate::mail::date::UnixTime;
 use crate::mail::domain::Domain;
+use crate::outbound::doubt::Past;
 
 /// Visits that look up and dial at once: each costs a few sockets and KiB, and a dead host some minutes.
 pub const DIALLING: usize = 100;
 /// … of these for domains that were dead at their last visit.
 pub const DIALLING_DEAD: usize = 75;
-/// Dead domains that are remembered; beyond, none is added until some are reached again.
-const MAX_DEAD: usize = 10_000;
-/// Times without trust in the clock that are remembered.
-const MAX_BLIND: usize = 100;
+/// Dead domains that are remembered, some 2 MiB; beyond, none is added until some are reached again.
+const MAX_DEAD: usize = 100_000;
 
 /// Shared by the scheduler and its visits.
 #[derive(Default)]
 pub struct Busy {
     visited: RefCell<BTreeSet<Domain>>,
-    dead: RefCell<HashSet<Domain>>,
-    blind: RefCell<VecDeque<Blind>>,
+    /// by their hashes: two domains with one hash share a bad name, which does little harm
+    dead: RefCell<HashSet<u64>>,
+    hasher: RandomState,
+    /// times in which the clock was in doubt
+    pub(super) past: RefCell<Past>,
     /// visits that hold a connection
     pub gate: Rc<Gate>,
     /// rung when a visit ends
     pub(super) ended: RefCell<Option<Sender<()>>>,
-}
-
-/// A time during which nothing was judged.
-#[derive(Clone, Copy)]
-struct Blind {
-    until: UnixTime,
-    seconds: u64,
 }
 
 impl Busy {
@@ -70,7 +66,7 @@ impl Busy {
     /// Whether one more visit may begin, to a domain like this.
     pub(super) fn has_room(&self, domain: &Domain) -> bool {
         let dialling = self.count().saturating_sub(self.gate.inside());
-        dialling < if self.dead.borrow().contains(domain) { DIALLING_DEAD } else { DIALLING }
+        dialling < if self.is_dead(domain) { DIALLING_DEAD } else { DIALLING }
     }
 
     /// Whether no visit may begin, whereto ever.
@@ -81,26 +77,21 @@ impl Busy {
     pub(super) fn found_dead(&self, domain: &Domain) {
         let mut dead = self.dead.borrow_mut();
         if dead.len() < MAX_DEAD {
-            dead.insert(domain.clone());
+            dead.insert(self.hasher.hash_one(domain.as_str()));
         }
     }
 
     pub(super) fn found_alive(&self, domain: &Domain) {
-        self.dead.borrow_mut().remove(domain);
+        self.dead.borrow_mut().remove(&self.hasher.hash_one(domain.as_str()));
     }
 
-    /// Remembers a time that ended `until` and must not count into anybody's lifetime.
-    pub(super) fn was_blind(&self, until: UnixTime, seconds: u64) {
-        let mut blind = self.blind.borrow_mut();
-        if blind.len() == MAX_BLIND {
-            blind.pop_front();
-        }
-        blind.push_back(Blind { until, seconds });
+    fn is_dead(&self, domain: &Domain) -> bool {
+        self.dead.borrow().contains(&self.hasher.hash_one(domain.as_str()))
     }
 
-    /// Seconds of such times since a message came.
-    pub(super) fn blind_since(&self, arrived: UnixTime) -> u64 {
-        self.blind.borrow().iter().filter(|blind| blind.until > arrived).map(|blind| blind.seconds).sum()
+    /// The limit of destinations may have been raised: as many of those who wait as it allows now go on.
+    pub fn settings_changed(&self, destinations: usize) {
+        self.gate.widen(destinations);
     }
 }
 
@@ -135,18 +126,29 @@ impl Gate {
         self.inside.set(self.inside.get() + 1);
         Pass(Rc::clone(self))
     }
-}
 
-impl Drop for Pass {
-    fn drop(&mut self) {
-        self.0.inside.set(self.0.inside.get().saturating_sub(1));
-        let mut waiting = self.0.waiting.borrow_mut();
+    /// Wakes as many as a new limit has room for, first come first.
+    fn widen(&self, limit: usize) {
+        for _ in self.inside.get()..limit.max(1) {
+            self.wake_one();
+        }
+    }
+
+    fn wake_one(&self) {
+        let mut waiting = self.waiting.borrow_mut();
         // One that gave up waiting is no heir.
         while let Some(next) = waiting.pop_front() {
             if next.try_send(()).is_ok() {
                 break;
             }
         }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.0.inside.set(self.0.inside.get().saturating_sub(1));
+        self.0.wake_one();
     }
 }
 
@@ -189,10 +191,27 @@ mod tests {
     }
 
     #[test]
-    fn blind_times_count_for_those_who_were_there() {
-        let busy = Busy::default();
-        busy.was_blind(UnixTime(1000), 50);
-        busy.was_blind(UnixTime(2000), 7);
-        assert_eq!([500, 1500, 2500].map(|arrived| busy.blind_since(UnixTime(arrived))), [57, 7, 0]);
+    fn a_raised_limit_wakes_as_many_as_it_has_room_for() {
+        let (busy, limit, inside) = (Busy::default(), Cell::new(1), Cell::new(0));
+        async_io::block_on(async {
+            let _first = busy.gate.enter(|| limit.get()).await;
+            let waits = || async {
+                let _pass = busy.gate.enter(|| limit.get()).await;
+                inside.set(inside.get() + 1);
+                std::future::pending::<()>().await;
+            };
+            let mut all = [Box::pin(waits()), Box::pin(waits()), Box::pin(waits())];
+            let mut poll_all = async || {
+                for one in &mut all {
+                    assert!(smol::future::poll_once(one).await.is_none());
+                }
+            };
+            poll_all().await;
+            assert_eq!(inside.get(), 0);
+            limit.set(3);
+            busy.settings_changed(3);
+            poll_all().await;
+            assert_eq!((inside.get(), busy.gate.is_wanted()), (2, true));
+        });
     }
 }

@@ -2,10 +2,9 @@
 //!
 //! It sleeps until the first due, a change of the queue, or the end of a visit. While the clock is in doubt nothing is
 //! begun (R12); when it is believed again, dues that only a wrong clock can have written are pulled in, and the time between
-//! counts for nobody.
+//! counts for nobody (`doubt`).
 
 use std::time::Duration;
-use std::time::Instant;
 
 use smol::channel::Receiver;
 use smol::channel::bounded;
@@ -19,10 +18,12 @@ use crate::net::deadline::within;
 use crate::outbound::DRAIN;
 use crate::outbound::Outbound;
 use crate::outbound::Service;
+use crate::outbound::doubt::Doubt;
+use crate::outbound::scan::Round;
+use crate::outbound::scan::Scan;
 use crate::outbound::visit;
 use crate::proto::dns::lookup::Lookup;
 use crate::store::Error;
-use crate::store::PAGE;
 use crate::store::Topic;
 use crate::store::Watch;
 use crate::store::queue;
@@ -32,31 +33,44 @@ use crate::store::queue::More;
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// After the store refused to say what is due.
 const AFTER_ERROR: Duration = Duration::from_secs(5);
-/// Dead destinations that are passed over in one look; those behind them are seen in a later one.
-const PAGES: usize = 20;
+/// Between two rounds of a look at more destinations than one round can see: some percent of the processor.
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(100);
+/// While no visit may begin: one that passes the gate makes room without a ring.
+const WHILE_FULL: Duration = Duration::from_secs(1);
 
 /// What the scheduler waits for.
 struct Alarms {
     queue: Watch,
     ended: Receiver<()>,
-    /// since when the clock is in doubt
-    doubt: Option<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    Rung,
+    Slept,
 }
 
 /// The loop. Ends when the server drains, after the transactions under way (at most `DRAIN`).
 pub async fn run<L: Lookup + 'static>(service: Service<L>) {
     let (ended, ends) = bounded(1);
     *service.busy.ended.borrow_mut() = Some(ended);
-    let mut alarms = Alarms { queue: service.store.watch(Topic::Queue), ended: ends, doubt: None };
+    let mut alarms = Alarms { queue: service.store.watch(Topic::Queue), ended: ends };
+    let mut doubt = Doubt::resume(&service);
+    let mut scan = Scan::default();
     while !service.is_draining() {
-        let patience = match alarms.doubt(&service) {
-            Certainty::Confirmed => begin_due(&service).await.unwrap_or_else(|error| {
+        let patience = match doubt.look(&service).await {
+            Certainty::Confirmed => begin_due(&service, &mut scan).await.unwrap_or_else(|error| {
                 log::error!("what is due in the queue cannot be read: {error}");
                 AFTER_ERROR
             }),
             Certainty::Plausible | Certainty::Unknown => LONGEST_SLEEP,
         };
-        alarms.wait(&service, patience).await;
+        if alarms.wait(&service, patience).await == Woken::Rung {
+            scan.rings();
+        }
+    }
+    if doubt.is_open() {
+        doubt.save(&service).await;
     }
     let all_ended = async {
         while service.busy.count() > 0 {
@@ -69,33 +83,19 @@ pub async fn run<L: Lookup + 'static>(service: Service<L>) {
 }
 
 impl Alarms {
-    async fn wait<L: Lookup>(&mut self, service: &Outbound<L>, patience: Duration) {
+    async fn wait<L: Lookup>(&mut self, service: &Outbound<L>, patience: Duration) -> Woken {
         let rings = async {
             smol::future::or(self.queue.changed(), async {
                 let _ = self.ended.recv().await;
             })
             .await;
+            Woken::Rung
         };
-        let _ = service.unless_draining(smol::future::or(rings, sleep(patience))).await;
-    }
-
-    /// How far the time may be believed; notes begin and end of a doubt.
-    fn doubt<L: Lookup>(&mut self, service: &Outbound<L>) -> Certainty {
-        let certainty = service.clock.certainty();
-        match (certainty, self.doubt) {
-            (Certainty::Confirmed, Some(since)) => {
-                let seconds = service.clock.instant().duration_since(since).as_secs();
-                log::info!("the clock is believed again after {seconds} s; mail goes out");
-                service.busy.was_blind(service.clock.now(), seconds);
-                self.doubt = None;
-            }
-            (Certainty::Plausible | Certainty::Unknown, None) => {
-                log::warn!("the clock says {}, which cannot be believed; mail waits until it is right", service.clock.now());
-                self.doubt = Some(service.clock.instant());
-            }
-            (Certainty::Confirmed, None) | (Certainty::Plausible | Certainty::Unknown, Some(_)) => {}
-        }
-        certainty
+        let sleeps = async {
+            sleep(patience).await;
+            Woken::Slept
+        };
+        service.unless_draining(smol::future::or(rings, sleeps)).await.unwrap_or(Woken::Slept)
     }
 }
 
@@ -120,29 +120,19 @@ async fn pull_in<L: Lookup>(service: &Outbound<L>) -> Result<(), Error> {
 }
 
 /// Begins what may begin; says how long nothing more is due.
-async fn begin_due<L: Lookup + 'static>(service: &Service<L>) -> Result<Duration, Error> {
+async fn begin_due<L: Lookup + 'static>(service: &Service<L>, scan: &mut Scan) -> Result<Duration, Error> {
     pull_in(service).await?;
+    scan.mend(&service.store).await?;
     let now = service.clock.now();
-    let mut after: Option<(UnixTime, Domain)> = None;
-    for _ in 0..PAGES {
-        let last = after.clone();
-        let page = service.store.read(|r| queue::due_destinations(r, now, last, PAGE))?;
-        let full = page.len() == PAGE;
-        for (due, domain) in page {
-            if !service.busy.is_visited(&domain) && service.busy.has_room(&domain) {
-                begin(service, &domain);
-            }
-            after = Some((due, domain));
+    Ok(match scan.round(&service.store, &service.busy, now, |domain| begin(service, domain)).await? {
+        Round::More => BETWEEN_ROUNDS,
+        Round::Full => WHILE_FULL,
+        Round::Seen(None) => LONGEST_SLEEP,
+        Round::Seen(Some(due)) => {
+            let seconds = u64::try_from(due.0.saturating_sub(now.0)).unwrap_or(0);
+            Duration::from_secs(seconds.max(1)).min(LONGEST_SLEEP)
         }
-        if !full || service.busy.is_full() {
-            break;
-        }
-        breathe().await;
-    }
-    // What is due and could not begin waits for the end of a visit.
-    let next = service.store.read(|r| queue::due_destinations(r, UnixTime(i64::MAX), after, 1))?;
-    let next = next.first().map(|(due, _)| u64::try_from(due.0.saturating_sub(now.0)).unwrap_or(0));
-    Ok(next.map_or(LONGEST_SLEEP, |seconds| Duration::from_secs(seconds.max(1))).min(LONGEST_SLEEP))
+    })
 }
 
 fn begin<L: Lookup + 'static>(service: &Service<L>, domain: &Domain) {

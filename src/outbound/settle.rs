@@ -2,7 +2,8 @@
 //!
 //! In go recipients of one message with the fate that the attempt gave them; what that means now (try again, tell the
 //! sender, give up) is decided here, by the age of the message. While the clock is in doubt nobody is given up (R12).
-//! A store that refuses is asked again: a message that a peer has taken must not go out twice.
+//! A store that refuses is asked again: a message that a peer has taken must not go out twice. Where rows are damaged,
+//! asking again does not help: the recipients are then settled one by one, and those that cannot be are set aside.
 
 use std::time::Duration;
 
@@ -24,7 +25,6 @@ use crate::net::deadline::sleep;
 use crate::outbound::Outbound;
 use crate::outbound::converse::PeerReply;
 use crate::outbound::converse::Why;
-use crate::outbound::schedule::Life;
 use crate::outbound::schedule::Patience;
 use crate::outbound::schedule::Schedule;
 use crate::proto::dns::lookup::Lookup;
@@ -35,6 +35,7 @@ use crate::store::queue::Event;
 use crate::store::queue::LastAttempt;
 use crate::store::queue::Queued;
 use crate::store::queue::QueuedRecipient;
+use crate::store::queue::SET_ASIDE;
 use crate::store::queue::Settlement;
 
 /// Between two requests to a store that refused.
@@ -44,6 +45,8 @@ const MAX_REFUSALS: u32 = 1200;
 /// Octets of a line of the history.
 const MAX_EVENT: usize = 300;
 const DONE: EnhancedStatus = EnhancedStatus::new(2, 0, 0);
+/// RFC 3463: other or undefined mail system status.
+const DAMAGED: EnhancedStatus = EnhancedStatus::new(4, 3, 0);
 
 /// What the attempt said of a recipient.
 #[derive(Clone, Debug)]
@@ -53,6 +56,8 @@ pub enum Fate {
     Failed(Why),
     /// nothing could be asked, by a fault on our side
     Blind(Why),
+    /// the store does not give the message any more, and why
+    Illegible(String),
 }
 
 /// Where the attempt got to.
@@ -104,6 +109,8 @@ enum Verdict {
     Retry(UnixTime),
     /// tried again, and the time until then does not count
     Wait(UnixTime),
+    /// not tried until a person decides
+    SetAside,
 }
 
 /// Stores it; returns when it is stored.
@@ -111,13 +118,72 @@ pub async fn settle<L: Lookup>(service: &Outbound<L>, attempted: &Attempted<'_>)
     if attempted.recipients.is_empty() {
         return;
     }
+    let all = |now| consequences(service, attempted, now);
+    if settle_some(service, attempted, &all).await == Stored::Damaged {
+        for at in 0..attempted.recipients.len() {
+            let one = |now| consequences(service, attempted, now).into_iter().skip(at).take(1).collect();
+            if settle_some(service, attempted, &one).await == Stored::Damaged {
+                set_aside(service, attempted, at).await;
+            }
+        }
+    }
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    /// stored, or nothing more can be done here
+    Done,
+    /// asking again does not help, because rows are damaged
+    Damaged,
+}
+
+/// Stores some consequences in one change, patiently.
+async fn settle_some<'a, L: Lookup>(
+    service: &Outbound<L>,
+    attempted: &'a Attempted<'_>,
+    some: &impl Fn(UnixTime) -> Vec<Consequence<'a>>,
+) -> Stored {
     for _ in 0..MAX_REFUSALS {
         let now = service.clock.now();
-        let consequences = consequences(service, attempted, now);
+        let consequences = some(now);
         match store(service, attempted, &consequences, now).await {
-            Ok(notices) => return report(service, attempted, &consequences, &notices),
-            Err(Error::Closed) => return log::error!("message {}: the store closed before an attempt was written down", attempted.id),
+            Ok(notices) => {
+                report(service, attempted, &consequences, &notices);
+                return Stored::Done;
+            }
+            Err(Error::Closed) => {
+                log::error!("message {}: the store closed before an attempt was written down", attempted.id);
+                return Stored::Done;
+            }
+            Err(Error::Damaged(_) | Error::Panicked) => return Stored::Damaged,
             Err(error) => log::error!("message {}: how an attempt ended cannot be stored: {error}", attempted.id),
+        }
+        sleep(PAUSE).await;
+    }
+    Stored::Done
+}
+
+/// Takes a recipient out of the way whose rows are damaged, whatever its attempt came to.
+async fn set_aside<L: Lookup>(service: &Outbound<L>, attempted: &Attempted<'_>, at: usize) {
+    let Some((n, recipient, fate)) = attempted.recipients.get(at) else { return };
+    let came_to = match fate {
+        Fate::Delivered(reply) => format!("it was DELIVERED ({reply}), do not send it again"),
+        Fate::Deferred(why) | Fate::Blind(why) | Fate::Failed(why) => {
+            format!("its last attempt came to: {}", why.reply.as_ref().map_or_else(|| why.text.clone(), ToString::to_string))
+        }
+        Fate::Illegible(why) => why.clone(),
+    };
+    let what = shortened(format!("rows of the store are damaged; {came_to}"));
+    let to = &recipient.address;
+    log::error!("message {} to {to} is set aside: {what}; see `pipit queue show {}` and `pipit store check`", attempted.id, attempted.id);
+    for _ in 0..MAX_REFUSALS {
+        let (who, domain, due) = ((attempted.id, *n), to.domain.clone(), recipient.due);
+        let event = Event { at: service.clock.now(), what: what.clone() };
+        match service.store.write(move |w| queue::set_aside(w, who, (&domain, due), event)).await {
+            Ok(()) | Err(Error::Closed) => return,
+            Err(Error::Damaged(why)) => return log::error!("message {}: it cannot even be set aside: {why}", attempted.id),
+            Err(error) => log::error!("message {}: it cannot be set aside: {error}", attempted.id),
         }
         sleep(PAUSE).await;
     }
@@ -135,7 +201,7 @@ fn consequence<'a, L: Lookup>(
     fate: &Fate,
     now: UnixTime,
 ) -> Consequence<'a> {
-    let life = life(service, attempted.message, recipient.attempts);
+    let life = service.busy.past.borrow().life(attempted.message, recipient.attempts);
     let schedule = attempted.schedule;
     let (why, verdict) = match fate {
         Fate::Delivered(reply) => {
@@ -148,9 +214,10 @@ fn consequence<'a, L: Lookup>(
             Patience::Fresh | Patience::Late => (why.clone(), Verdict::Retry(schedule.next(life, now))),
         },
         Fate::Blind(why) => (why.clone(), Verdict::Wait(now.plus(schedule.blind_wait()))),
+        Fate::Illegible(why) => (Why { status: DAMAGED, reply: None, text: why.clone() }, Verdict::SetAside),
     };
     let verdict = match (verdict, service.clock.certainty()) {
-        (Verdict::Delivered, _) | (_, Certainty::Confirmed) => verdict,
+        (Verdict::Delivered | Verdict::SetAside, _) | (_, Certainty::Confirmed) => verdict,
         // The due that was stored with the claim was reckoned by a clock that could be believed.
         (_, Certainty::Plausible | Certainty::Unknown) => Verdict::Retry(recipient.due),
     };
@@ -165,12 +232,6 @@ fn consequence<'a, L: Lookup>(
         Consequence { n, recipient, status: why.status, said, verdict, notice: None, end: schedule.end(life, now), remote };
     consequence.notice = consequence.notice_due(attempted, patience);
     consequence
-}
-
-/// How long the recipient has waited already.
-pub fn life<L: Lookup>(service: &Outbound<L>, message: &Queued, attempts: u32) -> Life {
-    let blind = message.waited_blind.saturating_add(service.busy.blind_since(message.arrived));
-    Life { arrived: message.arrived, blind, attempts }
 }
 
 impl Consequence<'_> {
@@ -190,25 +251,30 @@ impl Consequence<'_> {
                 let now = patience != Patience::Fresh && !self.recipient.delay_told;
                 (now && notify.wants_delay()).then_some(DsnAction::Delayed)
             }
-            Verdict::Wait(_) => None,
+            Verdict::Wait(_) | Verdict::SetAside => None,
         }
     }
 
     fn settlement(&self, place: &Place, now: UnixTime) -> Settlement {
         match self.verdict {
             Verdict::Delivered | Verdict::Failed => Settlement::Done,
-            Verdict::Retry(due) | Verdict::Wait(due) => {
-                let last = LastAttempt {
-                    at: now,
-                    host: place.host.clone(),
-                    address: place.address.clone(),
-                    reply: self.said.clone(),
-                    status: self.status,
-                    tls: place.tls.clone(),
-                    remote: self.remote,
-                };
-                Settlement::Retry { due, last, delay_told: self.notice == Some(DsnAction::Delayed) }
+            Verdict::Retry(due) => {
+                Settlement::Retry { due, last: self.last(place, now), delay_told: self.notice == Some(DsnAction::Delayed) }
             }
+            Verdict::Wait(due) => Settlement::Wait { due, last: self.last(place, now) },
+            Verdict::SetAside => Settlement::Hold(format!("{SET_ASIDE}{}", self.said)),
+        }
+    }
+
+    fn last(&self, place: &Place, now: UnixTime) -> LastAttempt {
+        LastAttempt {
+            at: now,
+            host: place.host.clone(),
+            address: place.address.clone(),
+            reply: self.said.clone(),
+            status: self.status,
+            tls: place.tls.clone(),
+            remote: self.remote,
         }
     }
 
@@ -224,6 +290,7 @@ impl Consequence<'_> {
             Verdict::Failed if self.remote => format!("failed at{at}: {said}"),
             Verdict::Failed => format!("failed{}: {status} {said}", where_to(&at)),
             Verdict::Retry(due) | Verdict::Wait(due) if self.remote => format!("deferred by{at}: {said}; next attempt at {due}"),
+            Verdict::SetAside => format!("set aside: {said}"),
             Verdict::Retry(due) | Verdict::Wait(due) => format!("deferred{}: {status} {said}; next attempt at {due}", where_to(&at)),
         }
     }
@@ -276,15 +343,13 @@ async fn store<L: Lookup>(
         .collect();
     let wait = consequences.iter().find_map(|one| match one.verdict {
         Verdict::Wait(due) => u64::try_from(due.0 - now.0).ok(),
-        Verdict::Delivered | Verdict::Failed | Verdict::Retry(_) => None,
+        Verdict::Delivered | Verdict::Failed | Verdict::Retry(_) | Verdict::SetAside => None,
     });
     service
         .store
         .write(move |w| {
-            if let (Some(seconds), Some(message)) = (wait, queue::get(&w.reader(), id)?) {
-                // Recipients at several domains wait through the same time: never more than the age.
-                let age = u64::try_from(now.0.saturating_sub(message.arrived.0)).unwrap_or(0).saturating_add(seconds);
-                queue::waited_blind(w, id, seconds.min(age.saturating_sub(message.waited_blind)))?;
+            if let Some(seconds) = wait {
+                queue::waited_blind(w, id, seconds, now)?;
             }
             for (concerned, notice) in notices {
                 // Whom an administrator dropped meanwhile nobody is to hear of.
@@ -335,11 +400,12 @@ fn report<L: Lookup>(service: &Outbound<L>, attempted: &Attempted<'_>, consequen
     let nowhere = Place::default();
     let place = attempted.place.unwrap_or(&nowhere);
     for one in consequences {
-        log::info!("message {} to {} {}", attempted.id, one.recipient.address, one.sentence(place));
+        let level = if one.verdict == Verdict::SetAside { log::Level::Error } else { log::Level::Info };
+        log::log!(level, "message {} to {} {}", attempted.id, one.recipient.address, one.sentence(place));
         service.metrics.deliveries.add_one(match one.verdict {
             Verdict::Delivered => DeliveryOutcome::Delivered,
             Verdict::Failed => DeliveryOutcome::Failed,
-            Verdict::Retry(_) | Verdict::Wait(_) => DeliveryOutcome::Deferred,
+            Verdict::Retry(_) | Verdict::Wait(_) | Verdict::SetAside => DeliveryOutcome::Deferred,
         });
         if one.verdict == Verdict::Delivered {
             service.metrics.delivery_tls.add_one(if place.tls.is_some() { DeliveryTls::Tls } else { DeliveryTls::Plaintext });

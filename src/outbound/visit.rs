@@ -2,7 +2,9 @@
 //!
 //! In goes a domain; when the visit ends each claim has been settled or put back (`ledger`). A domain that cannot be
 //! reached costs one attempt: what else is due for it shares the outcome. A place behind the gate is taken only when a
-//! host has answered, and given up again where the host stalls while others wait (R11). Wishes that this version cannot fulfil are refused before anything is asked (RFC 8689 section 4.2.1).
+//! host has answered, and given up again where the host stalls while others wait (R11).
+//! Wishes that this version cannot fulfil are refused before anything is asked (RFC 8689 section 4.2.1); mail that is
+//! damaged is set aside.
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -34,7 +36,6 @@ use crate::outbound::converse::MAX_RECIPIENTS;
 use crate::outbound::converse::Why;
 use crate::outbound::ledger::End;
 use crate::outbound::ledger::Ledger;
-use crate::outbound::schedule::Life;
 use crate::outbound::schedule::Schedule;
 use crate::outbound::scheduler::latest_due;
 use crate::outbound::settle;
@@ -49,10 +50,13 @@ use crate::reach::route::Ourselves;
 use crate::reach::route::Route;
 use crate::reach::route::Verdict;
 use crate::reach::route::together;
+use crate::store::Error;
+use crate::store::blobs;
 use crate::store::queue;
 use crate::store::queue::Claimed;
 use crate::store::queue::LastAttempt;
 use crate::store::queue::More;
+use crate::store::queue::PutOff;
 use crate::store::queue::QueuedRecipient;
 use crate::store::queue::RecipientState;
 
@@ -72,6 +76,8 @@ const AFTER_ERROR: Duration = Duration::from_secs(5);
 
 /// RFC 8689 section 4.2.1, until there is a plan for TLS.
 const NO_VERIFIED_WAY: EnhancedStatus = EnhancedStatus::new(5, 7, 10);
+/// RFC 3463: other or undefined mail system status; without a reply it is our own store that gives no message.
+const UNREAD: EnhancedStatus = EnhancedStatus::new(4, 3, 0);
 const GIVEN_UP: EnhancedStatus = EnhancedStatus::new(5, 0, 0);
 
 /// What the workers of a visit share.
@@ -135,7 +141,11 @@ impl<L: Lookup> Visit<'_, L> {
         let hosts = match route {
             Route::Hosts(hosts) => hosts,
             Route::Permanent(verdict) => return self.conclude(claims, Fate::Failed(why(verdict)), None).await,
-            Route::Temporary(verdict) => return self.conclude(claims, Fate::Deferred(why(verdict)), None).await,
+            Route::Temporary(verdict) => {
+                // Lookups that fail take their time, too.
+                self.service.busy.found_dead(self.domain);
+                return self.conclude(claims, Fate::Deferred(why(verdict)), None).await;
+            }
             Route::Blind(verdict) => return self.conclude(claims, Fate::Blind(why(verdict)), None).await,
         };
         *self.candidates.borrow_mut() = Candidates::new(&hosts, self.settings.outbound.port, family);
@@ -255,10 +265,8 @@ impl<L: Lookup> Visit<'_, L> {
             return Vec::new();
         }
         let (domain, now, schedule) = (self.domain.clone(), self.service.clock.now(), self.schedule);
-        let next = move |message: &queue::Queued, recipient: &QueuedRecipient| {
-            let life = Life { arrived: message.arrived, blind: message.waited_blind, attempts: recipient.attempts };
-            schedule.next(life, now)
-        };
+        let past = self.service.busy.past.borrow().clone();
+        let next = move |message: &queue::Queued, recipient: &QueuedRecipient| schedule.next(past.life(message, recipient.attempts), now);
         match self.service.store.write(move |w| queue::claim(w, &domain, now, MAX_RECIPIENTS, next)).await {
             Ok(claims) => {
                 self.ledger.claimed(&claims);
@@ -276,18 +284,54 @@ impl<L: Lookup> Visit<'_, L> {
     async fn refuse_some(&self, claim: Claimed) -> Claimed {
         let Claimed { id, message, recipients } = claim;
         let (mut kept, mut refused) = (Vec::new(), Vec::new());
+        let damage = self.damage(&message);
         for (n, recipient) in recipients {
-            match refusal(&recipient) {
-                Some(why) => refused.push((n, recipient, Fate::Failed(why))),
-                None => kept.push((n, recipient)),
+            match (refusal(&recipient), &damage) {
+                (Some(why), _) => refused.push((n, recipient, Fate::Failed(why))),
+                (None, Some(damage)) => refused.push((n, recipient, Fate::Illegible(damage.clone()))),
+                (None, None) => kept.push((n, recipient)),
             }
         }
         self.settle(Attempted { id, message: &message, place: None, schedule: self.schedule, recipients: refused }).await;
         Claimed { id, message, recipients: kept }
     }
 
+    /// Why the octets of a message cannot be sent, as far as a look at one row tells.
+    fn damage(&self, message: &queue::Queued) -> Option<String> {
+        match self.service.store.read(|r| blobs::length(r, message.blob)) {
+            Ok(Some(length)) if length == message.size => None,
+            Ok(Some(length)) => Some(format!("{length} octets of it are stored, {} were taken", message.size)),
+            Ok(None) => Some("its octets are not in the store any more".to_owned()),
+            Err(Error::Damaged(why)) => Some(why),
+            // Another reason may pass; the attempt will tell.
+            Err(_) => None,
+        }
+    }
+
+    /// Why the octets of a message cannot be sent, after they could not be: all of them are looked at.
+    async fn damaged_octets(&self, message: &queue::Queued) -> Option<String> {
+        let mut length = 0;
+        for number in 0.. {
+            match self.service.store.read(|r| blobs::chunk(r, message.blob, number)) {
+                Ok(Some(chunk)) => length += chunk.len() as u64,
+                Ok(None) => break,
+                Err(Error::Damaged(why)) => return Some(why),
+                Err(_) => return None,
+            }
+            breathe().await;
+        }
+        // Somebody may have removed the message meanwhile, then there is nothing to set aside.
+        (length != message.size).then(|| format!("{length} of its {} octets are there", message.size))
+    }
+
     /// Settles, and takes them out of the ledger.
-    pub async fn settle(&self, attempted: Attempted<'_>) {
+    pub async fn settle(&self, mut attempted: Attempted<'_>) {
+        let ours = |fate: &Fate| matches!(fate, Fate::Deferred(why) if why.reply.is_none() && why.status == UNREAD);
+        if attempted.recipients.iter().any(|(.., fate)| ours(fate))
+            && let Some(damage) = self.damaged_octets(attempted.message).await
+        {
+            attempted.recipients.iter_mut().filter(|(.., fate)| ours(fate)).for_each(|(.., fate)| *fate = Fate::Illegible(damage.clone()));
+        }
         settle::settle(self.service, &attempted).await;
         self.progresses();
         attempted.recipients.iter().for_each(|(n, ..)| self.ledger.settled(attempted.id, *n));
@@ -325,17 +369,22 @@ impl<L: Lookup> Visit<'_, L> {
                 Fate::Deferred(why) | Fate::Blind(why) if rounds >= SHARED_ROUNDS => {
                     // As late as the latest of these, so that the waits grow for a large queue, too.
                     let dues = claims.iter().flat_map(|claim| &claim.recipients).map(|(_, recipient)| recipient.due);
-                    return self.put_off(why, place, dues.max()).await;
+                    let blind = if matches!(fate, Fate::Blind(_)) { Counts::No } else { Counts::Yes };
+                    return self.put_off(why, place, dues.max(), blind).await;
                 }
-                Fate::Deferred(_) | Fate::Blind(_) | Fate::Failed(_) | Fate::Delivered(_) => {}
+                Fate::Deferred(_) | Fate::Blind(_) | Fate::Failed(_) | Fate::Delivered(_) | Fate::Illegible(_) => {}
             }
             claims = self.claim().await;
         }
     }
 
-    async fn put_off(&self, why: &Why, place: Option<&Place>, due: Option<UnixTime>) {
+    async fn put_off(&self, why: &Why, place: Option<&Place>, due: Option<UnixTime>, wait: Counts) {
         let now = self.service.clock.now();
-        let due = due.unwrap_or(now.plus(self.schedule.blind_wait()));
+        let due = due.filter(|_| wait == Counts::Yes).unwrap_or(now.plus(self.schedule.blind_wait()));
+        let blind = match wait {
+            Counts::Yes => 0,
+            Counts::No => u64::try_from(due.0.saturating_sub(now.0)).unwrap_or(0),
+        };
         let place = place.cloned().unwrap_or_default();
         let reply = why.reply.as_ref().map_or_else(|| why.text.clone(), ToString::to_string);
         let last = LastAttempt {
@@ -347,15 +396,23 @@ impl<L: Lookup> Visit<'_, L> {
             tls: None,
             remote: why.reply.is_some(),
         };
+        let put_off = PutOff { now, due, last, blind };
         loop {
-            let (domain, last) = (self.domain.clone(), last.clone());
-            match self.service.store.write(move |w| queue::put_off(w, &domain, now, due, last)).await {
+            let (domain, put_off) = (self.domain.clone(), put_off.clone());
+            match self.service.store.write(move |w| queue::put_off(w, &domain, put_off)).await {
                 Ok(More::Yes) => breathe().await,
                 Ok(More::No) => return,
                 Err(error) => return log::error!("mail for {} cannot be put off: {error}", self.domain),
             }
         }
     }
+}
+
+/// Whether the time until the next attempt counts into the age of the mail.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    Yes,
+    No,
 }
 
 fn refusal(recipient: &QueuedRecipient) -> Option<Why> {

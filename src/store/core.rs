@@ -12,6 +12,7 @@ use ring::rand::SecureRandom;
 use ring::rand::SystemRandom;
 
 use crate::store::chores::Chore;
+use crate::store::damage::Damage;
 use crate::store::disk;
 use crate::store::env::Env;
 use crate::store::errors::Error;
@@ -39,6 +40,7 @@ pub(super) struct Core {
     pub queue: Queue,
     pub bells: Bells,
     pub counts: Counts,
+    pub damage: Damage,
     pub dir: PathBuf,
     /// names this opening of the store among all others, never 0: what was begun in another one is not under way any more
     pub run: u64,
@@ -60,6 +62,7 @@ impl Core {
             queue: Queue::default(),
             bells: Bells::default(),
             counts: Counts::default(),
+            damage: Damage::default(),
             dir,
             run: new_run(),
             next_blob: AtomicU64::new(1),
@@ -154,6 +157,8 @@ pub struct Counters {
     pub waiting: usize,
     /// LMDB could not even write its old root back: every further commit will fail until the process starts anew
     pub must_reopen: bool,
+    /// rows that could not be read and were passed over; `pipit store check` names them
+    pub damaged: u64,
 }
 
 /// `Counters` while they count.
@@ -169,7 +174,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    pub fn snapshot(&self, waiting: usize) -> Counters {
+    pub fn snapshot(&self, waiting: usize, damaged: u64) -> Counters {
         let value = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Counters {
             commits: value(&self.commits),
@@ -180,6 +185,7 @@ impl Counts {
             longest_batch: Duration::from_micros(value(&self.longest_batch_micros)),
             waiting,
             must_reopen: self.must_reopen.load(Ordering::Relaxed),
+            damaged,
         }
     }
 }

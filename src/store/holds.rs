@@ -133,7 +133,12 @@ pub fn apply(w: &mut Writer<'_>, id: HoldId, after: Option<(QueueId, u32)>, now:
     let page = queue::recipients_after(&w.reader(), after, PAGE)?;
     let mut held = 0;
     for (message_id, n, recipient) in &page {
-        let Some(message) = queue::get(&w.reader(), *message_id)? else { continue };
+        let message = match queue::get(&w.reader(), *message_id) {
+            Ok(Some(message)) => message,
+            // One that is damaged is not tried anyway.
+            Ok(None) | Err(Error::Damaged(_)) => continue,
+            Err(error) => return Err(error),
+        };
         if rule.matches(&message, &recipient.address) == Verdict::Passes || recipient.state != queue::RecipientState::Waiting {
             continue;
         }

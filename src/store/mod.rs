@@ -28,6 +28,7 @@ mod chores;
 mod codec;
 mod compact;
 mod core;
+mod damage;
 mod disk;
 mod env;
 mod errors;
@@ -163,7 +164,7 @@ impl Store {
 
     pub fn counters(&self) -> Counters {
         let core = &self.handle.core;
-        core.counts.snapshot(core.queue.len())
+        core.counts.snapshot(core.queue.len(), core.damage.count())
     }
 
     /// Room in the file system of the store.

@@ -13,6 +13,7 @@ use crate::store::chores::Chore;
 use crate::store::codec;
 use crate::store::codec::Row;
 use crate::store::core::Core;
+use crate::store::damage::Damage;
 use crate::store::env::Env;
 use crate::store::env::View;
 use crate::store::errors::Error;
@@ -33,11 +34,12 @@ pub struct Reader<'t> {
     pub(super) tables: Tables<'static>,
     pub(super) env: &'t Env,
     pub(super) view: View,
+    pub(super) damage: &'t Damage,
 }
 
 impl<'t> Reader<'t> {
     pub(super) fn new(core: &'t Core, txn: &'t RoTxn<'t>) -> Reader<'t> {
-        Reader { txn, tables: core.tables, env: &core.env, view: View::Committed }
+        Reader { txn, tables: core.tables, env: &core.env, view: View::Committed, damage: &core.damage }
     }
 
     pub(super) fn txn(&self) -> &'t RoTxn<'t> {
@@ -132,7 +134,7 @@ impl<'p> Writer<'p> {
 
     /// A view that includes what this change wrote so far.
     pub fn reader(&self) -> Reader<'_> {
-        Reader { txn: &self.txn, tables: self.tables, env: &self.core.env, view: View::Uncommitted }
+        Reader { txn: &self.txn, tables: self.tables, env: &self.core.env, view: View::Uncommitted, damage: &self.core.damage }
     }
 
     /// Wakes the watchers of a topic after the commit. The nouns do it for their own.

@@ -159,6 +159,7 @@ fn a_message_goes_to_people_here_and_into_the_queue() {
         assert_eq!((stored.len(), stored[0].1.require_tls), (1, RequireTls::Waived));
         let queued = scene.service.store.read(|r| queue::list(r, None, 10)).unwrap();
         let [(id, row)] = queued.as_slice() else { panic!("{queued:?}") };
+        let row = row.as_ref().unwrap();
         assert_eq!((row.sender, row.reverse_path.to_string()), (Some(scene.account), "<ann@home.test>".to_owned()));
         assert_eq!((row.ret.to_string(), row.envid.as_deref(), row.wish), ("HDRS".to_owned(), Some("e1"), RequireTls::Waived));
         assert_eq!(row.blob, stored[0].1.blob, "one blob for all");

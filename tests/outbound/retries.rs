@@ -113,6 +113,114 @@ fn time_without_resolvers_does_not_count() {
 }
 
 #[test]
+fn days_in_doubt_and_restarts_between_them_count_for_nobody() {
+    play("", |scene| async move {
+        let peer = scene.domain("peer.test", 1);
+        peer.answer("RCPT", "451 4.2.1 later");
+        let id = scene.send(Letter::to(&["bob@peer.test"])).await;
+        scene.quiet().await;
+        scene.hand.set(BEGIN.plus(10 * 366 * DAY));
+        let mut scene = scene;
+        for _ in 0..3 {
+            for _ in 0..8 {
+                scene.wake().await;
+                pipit::net::deadline::sleep(Duration::from_millis(5)).await;
+                scene.hand.advance(Duration::from_secs(6 * 3600));
+            }
+            scene.wake().await;
+            pipit::net::deadline::sleep(Duration::from_millis(5)).await;
+            scene = scene.restart().await;
+        }
+        scene.hand.set(BEGIN.plus(6 * DAY + HOUR));
+        scene = scene.restart().await;
+        scene.quiet().await;
+        assert_eq!((peer.count("RCPT"), scene.recipients(id).len(), scene.inbox().len()), (2, 1, 0));
+        // Its days are counted from here on, also after one more restart.
+        scene = scene.restart().await;
+        while scene.to_next_due().await.is_some() {}
+        let over = scene.service.clock.now();
+        assert!(over > BEGIN.plus(10 * DAY + 20 * HOUR) && over <= BEGIN.plus(11 * DAY + 2 * HOUR), "{over}");
+        assert_eq!(scene.inbox().len(), 2);
+        scene
+    });
+}
+
+#[test]
+fn what_came_while_the_clock_was_behind_is_not_old() {
+    play("", |scene| async move {
+        let peer = scene.domain("peer.test", 1);
+        peer.answer("RCPT", "451 4.2.1 later");
+        scene.service.clock.raise_floor(BEGIN.plus(300 * DAY));
+        scene.hand.set(BEGIN.plus(100 * DAY));
+        scene.wake().await;
+        pipit::net::deadline::sleep(Duration::from_millis(20)).await;
+        let id = scene.send(Letter::to(&["bob@peer.test"])).await;
+        let scene = scene.restart().await;
+        scene.hand.set(BEGIN.plus(301 * DAY));
+        let scene = scene.restart().await;
+        scene.quiet().await;
+        assert_eq!((scene.recipients(id).len(), scene.inbox().len()), (1, 0));
+        while scene.to_next_due().await.is_some() {}
+        assert!((20..60).contains(&peer.count("RCPT")), "{}", peer.count("RCPT"));
+        scene
+    });
+}
+
+#[test]
+fn a_large_queue_without_resolvers_grows_no_older() {
+    play("give-up-after = \"1h\"\ndelay-notice-after = \"30m\"", |scene| async move {
+        scene.zone.add("peer.test. TIMEOUT");
+        let mut ids = Vec::new();
+        for letter in 0..3 {
+            let to: Vec<String> = (0..500).map(|number| format!("u{letter}x{number}@peer.test")).collect();
+            ids.push(scene.send(Letter::to(&to.iter().map(String::as_str).collect::<Vec<_>>())).await);
+        }
+        scene.quiet().await;
+        for _ in 0..15 {
+            scene.to_next_due().await;
+        }
+        assert!(scene.service.clock.now() > BEGIN.plus(HOUR));
+        let blind = |id| scene.service.store.read(|r| pipit::store::queue::get(r, id)).unwrap().unwrap().waited_blind;
+        let age = u64::try_from(scene.service.clock.now().0 - BEGIN.0).unwrap();
+        assert!(ids.iter().all(|id| blind(*id) >= age), "{age}: {:?}", ids.iter().map(|id| blind(*id)).collect::<Vec<_>>());
+        assert!(ids.iter().flat_map(|id| scene.recipients(*id)).all(|row| row.attempts == 0 && row.last.is_some()));
+        // The first host that can be asked refuses for a while: that is no reason to give up.
+        scene.zone.set("");
+        let peer = scene.domain("peer.test", 1);
+        peer.answer("RCPT", "451 4.2.1 later");
+        scene.to_next_due().await;
+        let left: usize = ids.iter().map(|id| scene.recipients(*id).len()).sum();
+        assert_eq!((left, scene.inbox().len()), (1500, 0));
+        scene
+    });
+}
+
+#[test]
+fn a_clock_that_went_ahead_and_was_set_right_is_believed_on_a_word() {
+    play("", |scene| async move {
+        let peer = scene.domain("peer.test", 1);
+        peer.answer("RCPT", "451 4.2.1 later");
+        scene.hand.set(BEGIN.plus(700 * DAY));
+        let id = scene.send(Letter::to(&["bob@peer.test"])).await;
+        scene.quiet().await;
+        // Believed, and saved.
+        scene.service.clock.raise_floor(scene.service.clock.now());
+        scene.hand.set(BEGIN.plus(HOUR));
+        scene.send(Letter::to(&["eve@peer.test"])).await;
+        pipit::net::deadline::sleep(Duration::from_millis(50)).await;
+        assert_eq!(peer.count("RCPT"), 1, "mail waits");
+        scene.service.clock.lower_floor(scene.service.clock.now());
+        scene.wake().await;
+        scene.quiet().await;
+        assert_eq!((peer.count("RCPT"), scene.recipients(id)[0].due <= BEGIN.plus(6 * HOUR)), (2, true));
+        peer.forget_rules();
+        while scene.to_next_due().await.is_some() {}
+        assert_eq!((peer.messages().len(), scene.inbox().len()), (2, 0));
+        scene
+    });
+}
+
+#[test]
 fn a_drain_lets_transactions_end_and_takes_nothing_new() {
     play("connections-per-destination = 1", |scene| async move {
         scene.zone.add("peer.test. MX SERVFAIL");

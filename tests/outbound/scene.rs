@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::net::IpAddr;
 use std::net::TcpListener;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU32;
@@ -31,7 +32,6 @@ use pipit::net::clock::RELEASED;
 use pipit::net::deadline::sleep;
 use pipit::net::tasks::Tasks;
 use pipit::outbound;
-use pipit::outbound::Busy;
 use pipit::outbound::Outbound;
 use pipit::proto::dns::lookup::Answer;
 use pipit::proto::dns::lookup::Lookup;
@@ -99,7 +99,7 @@ pub struct Scene {
     pub account: AccountId,
     pub port: u16,
     /// taken to begin the drain
-    pub drain: RefCell<Option<smol::channel::Sender<()>>>,
+    pub drain: Drain,
     /// keeps the port until a peer takes it
     first: RefCell<Option<TcpListener>>,
     numbers: AtomicU32,
@@ -146,6 +146,21 @@ pub fn play<F: Future<Output = Scene>>(settings: &str, story: impl FnOnce(Scene)
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
+fn open(dir: &Path) -> Store {
+    Store::open(dir, Options { map_size: Some(64 << 20) }).unwrap()
+}
+
+type Drain = RefCell<Option<smol::channel::Sender<()>>>;
+
+/// Starts the service; gives the end of the channel whose drop begins the drain.
+fn serve(store: Store, make: impl FnOnce(Store, smol::channel::Receiver<()>) -> Outbound<Zone>) -> (Rc<Outbound<Zone>>, Drain) {
+    let (drain, draining) = smol::channel::bounded(1);
+    let service = Rc::new(make(store, draining));
+    let running = Rc::clone(&service);
+    service.tasks.spawn_service("outbound", move || outbound::run(Rc::clone(&running)));
+    (service, RefCell::new(Some(drain)))
+}
+
 impl Scene {
     async fn new(dir: &Path, settings: &str, executor: Rc<LocalExecutor<'static>>) -> Scene {
         let first = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -155,29 +170,71 @@ impl Scene {
             dir.display()
         );
         let settings = check(&text).unwrap();
-        let store = Store::open(dir, Options { map_size: Some(64 << 20) }).unwrap();
+        let store = open(dir);
         let new = NewAccount { address: Address::parse("ann@home.test").unwrap(), password: String::new(), created: RELEASED };
         let account = store.write(|w| accounts::create(w, new)).await.unwrap().unwrap();
         let (clock, hand) = Clock::settable(BEGIN);
         let metrics = Rc::new(Metrics::default());
-        let (drain, draining) = smol::channel::bounded(1);
         let tasks = Tasks::new(executor, StallMeter::new(), Rc::clone(&metrics));
         let zone = Zone::default();
-        let service = Rc::new(Outbound {
+        let (live, resolver) = (Rc::new(Live::new(settings)), zone.clone());
+        let (service, drain) = serve(store, move |store, draining| Outbound {
             store,
-            live: Rc::new(Live::new(settings)),
+            live,
             metrics,
             clock,
-            resolver: zone.clone(),
-            tasks: tasks.clone(),
+            resolver,
+            tasks,
             own_addresses: vec!["127.9.9.9".parse().unwrap()],
             draining,
-            busy: Busy::default(),
+            busy: Rc::default(),
         });
-        let running = Rc::clone(&service);
-        tasks.spawn_service("outbound", move || outbound::run(Rc::clone(&running)));
-        let (drain, first) = (RefCell::new(Some(drain)), RefCell::new(Some(first)));
+        let (tasks, first) = (service.tasks.clone(), RefCell::new(Some(first)));
         Scene { service, zone, tasks, hand, account, port, drain, first, numbers: AtomicU32::new(1) }
+    }
+
+    /// Stops the server and starts it anew in its directory: it knows what it stored, and the clock that goes on.
+    pub async fn restart(self) -> Scene {
+        drop(self.drain.take());
+        self.until("the service has ended", || Rc::strong_count(&self.service) == 1).await;
+        let Scene { service, zone, tasks, hand, account, port, first, numbers, .. } = self;
+        let Ok(Outbound { store, live, metrics, clock, resolver, tasks: own, own_addresses, .. }) = Rc::try_unwrap(service) else {
+            panic!("somebody holds the service");
+        };
+        let dir = store.dir().to_owned();
+        store.close().await;
+        let (service, drain) = serve(open(&dir), move |store, draining| Outbound {
+            store,
+            live,
+            metrics,
+            clock,
+            resolver,
+            tasks: own,
+            own_addresses,
+            draining,
+            busy: Rc::default(),
+        });
+        Scene { service, zone, tasks, hand, account, port, drain, first, numbers }
+    }
+
+    /// Overwrites every occurrence of a text in the store's files, as a broken disk would.
+    pub fn damage(&self, text: &str) {
+        self.overwrite(text.as_bytes(), &vec![0xff; text.len()]);
+    }
+
+    pub fn overwrite(&self, old: &[u8], new: &[u8]) {
+        let mut hits = 0;
+        for entry in std::fs::read_dir(self.service.store.dir()).unwrap() {
+            let path = entry.unwrap().path();
+            let Ok(bytes) = std::fs::read(&path) else { continue };
+            let places = bytes.windows(old.len()).enumerate().filter(|(_, window)| *window == old);
+            for (at, _) in places {
+                let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+                file.write_all_at(new, at as u64).unwrap();
+                hits += 1;
+            }
+        }
+        assert!(hits > 0, "{old:?} is nowhere");
     }
 
     /// A peer at 127.0.0.`last`.
@@ -283,6 +340,12 @@ impl Scene {
     pub fn recipients(&self, id: QueueId) -> Vec<QueuedRecipient> {
         let rows = self.service.store.read(|r| queue::recipients(r, id)).unwrap();
         rows.into_iter().map(|(_, recipient)| recipient).collect()
+    }
+
+    /// The blobs there are among these numbers.
+    pub fn blobs(&self, numbers: std::ops::Range<u64>) -> Vec<BlobId> {
+        let is_there = |blob: &BlobId| self.service.store.read(|r| blobs::length(r, *blob)).unwrap().is_some();
+        numbers.map(BlobId).filter(is_there).collect()
     }
 
     /// The texts in ann's INBOX, oldest first.

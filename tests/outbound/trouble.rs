@@ -180,3 +180,26 @@ fn mail_of_a_wrong_future_goes_even_beside_mail_that_waits_rightly() {
         scene
     });
 }
+
+#[test]
+fn a_raised_limit_lets_those_go_on_who_wait_for_a_place() {
+    play("destinations = 1", |scene| async move {
+        let slow = scene.domain("slow.test", 2);
+        slow.answer("MAIL", "wait");
+        scene.send(Letter::to(&["bob@slow.test"])).await;
+        scene.until("it holds the only place", || slow.count("MAIL") == 1).await;
+        let peer = scene.domain("peer.test", 1);
+        scene.send(Letter::to(&["bob@peer.test"])).await;
+        scene.until("the other one is reached", || peer.count("EHLO") == 1).await;
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(peer.count("MAIL"), 0);
+        let mut settings = (*scene.service.live.current()).clone();
+        settings.outbound.destinations = 2;
+        scene.service.busy.settings_changed(settings.outbound.destinations);
+        scene.service.live.replace(settings);
+        scene.until("it is served beside the slow one", || peer.messages().len() == 1).await;
+        slow.forget_rules();
+        scene.quiet().await;
+        scene
+    });
+}

@@ -263,6 +263,8 @@ pub struct QueueMessageRow {
     pub open: u32,
     /// seconds of waiting that do not count, because clock or DNS were in doubt
     pub waited_blind: u64,
+    /// why the message cannot be read; then only `id` is known, and it can only be dropped. Empty: it is whole
+    pub damage: String,
 }
 
 /// A recipient of `queue show`.
@@ -271,9 +273,9 @@ pub struct QueueRecipientRow {
     pub recipient: String,
     /// from 1 on
     pub n: u32,
-    /// `waiting`, `held` or `failing`
+    /// `waiting`, `held`, `failing` or `damaged`: cannot be read, and only be dropped
     pub state: String,
-    /// why it is held or failing
+    /// why it is held, failing or damaged
     pub why: String,
     pub attempts: u32,
     /// RFC 3339, UTC; empty: it is held

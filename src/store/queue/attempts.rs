@@ -3,6 +3,7 @@
 //! What `claim` hands out is under way until `settle` or `put_back`, in this run of the program: nobody is tried twice at
 //! once, even if an administrator says "now", or an attempt outlives the next due.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 
 use crate::mail::date::UnixTime;
@@ -16,7 +17,12 @@ use crate::store::queue::LastAttempt;
 use crate::store::queue::Queued;
 use crate::store::queue::QueuedRecipient;
 use crate::store::queue::RecipientState;
+use crate::store::queue::aside;
+use crate::store::queue::aside::SET_ASIDE;
+use crate::store::queue::blind;
+use crate::store::queue::destination;
 use crate::store::queue::index;
+use crate::store::queue::index::Entry;
 use crate::store::queue::index::Indexed;
 use crate::store::queue::rows;
 use crate::store::queue::rows::RecipientRow;
@@ -42,6 +48,8 @@ pub enum Settlement {
     Done,
     /// `delay_told`: a notice of delay was sent now
     Retry { due: UnixTime, last: LastAttempt, delay_told: bool },
+    /// nothing could be asked, by a fault on our side: tried again, and it was no attempt
+    Wait { due: UnixTime, last: LastAttempt },
     /// not tried again until released, and why
     Hold(String),
     /// this program failed at it; the due that `claim` stored stays
@@ -75,7 +83,7 @@ pub fn claim(
     let mut places: HashMap<(QueueId, RequireTls), usize> = HashMap::new();
     for indexed in index::of_domain(&w.reader(), domain, now, limit)? {
         let (id, n) = indexed.who;
-        let Some((message, mut row)) = load_due(w, domain, indexed)? else { continue };
+        let Some((message, mut row)) = load_due(w, domain, indexed, now)? else { continue };
         let before = row.recipient.clone();
         let is_under_way = row.claimed_by == w.run();
         if !is_under_way && row.recipient.state == RecipientState::Waiting {
@@ -97,20 +105,33 @@ pub fn claim(
     Ok(claimed)
 }
 
-/// The rows behind an index row. One that cannot be read leaves the index, so that the others of its domain go on;
-/// `store check` finds it.
-fn load_due(w: &mut Writer<'_>, domain: &Domain, indexed: Indexed) -> Result<Option<(Queued, RecipientRow)>, Error> {
+/// The rows behind an index row. One that cannot be read is set aside, so that the others of its domain go on.
+fn load_due(w: &mut Writer<'_>, domain: &Domain, indexed: Indexed, now: UnixTime) -> Result<Option<(Queued, RecipientRow)>, Error> {
     let (id, n) = indexed.who;
     let message = w.row::<Queued>(w.tables.queue, &queue_key(id));
-    match (message, rows::load(w, id, n)) {
-        (Ok(Some(message)), Ok(Some(row))) => Ok(Some((message, row))),
-        (Err(error @ Error::Lmdb(_)), _) | (_, Err(error @ Error::Lmdb(_))) => Err(error),
-        _ => {
-            log::error!("store: recipient {n} of message {id} cannot be read and is set aside; run `pipit store check`");
-            index::take_out(w, domain, indexed.entry.due, (id, n))?;
-            Ok(None)
+    let what = match (message, rows::load(w, id, n)) {
+        (Ok(Some(message)), Ok(Some(row))) => {
+            let entry = Entry::of(&row.recipient);
+            if row.recipient.address.domain == *domain && entry.is_some_and(|entry| entry.due == indexed.entry.due) {
+                return Ok(Some((message, row)));
+            }
+            // The index is not what it should be; the recipient is, and keeps its own due.
+            let n_shown = n.saturating_add(1);
+            w.reader().damage.note(&format!("queue_dest has a wrong row for recipient {n_shown} of message {id}"));
+            index::forget(w, domain, indexed.entry.due, (id, n))?;
+            if let Some(entry) = entry {
+                index::put_in(w, destination(&row.recipient), entry, (id, n))?;
+            }
+            return Ok(None);
         }
-    }
+        (Ok(_), Ok(None)) => format!("queue_dest names recipient {} of message {id}, which is not there", n.saturating_add(1)),
+        (Ok(None), _) => format!("the row of the queued message {id} is missing"),
+        (Err(Error::Damaged(why)), _) | (_, Err(Error::Damaged(why))) => format!("message {id} of the queue: {why}"),
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    };
+    w.reader().damage.note(&what);
+    aside::set_aside(w, (id, n), (domain, indexed.entry.due), Event { at: now, what })?;
+    Ok(None)
 }
 
 /// Stores how an attempt ended, with what to write into the history. A recipient that is not there (any more) is fine.
@@ -129,12 +150,25 @@ pub fn settle(w: &mut Writer<'_>, id: QueueId, n: u32, settlement: Settlement, e
             recipient.last = Some(last);
             recipient.delay_told |= delay_told;
         }
-        Settlement::Hold(why) if recipient.state == RecipientState::Waiting => recipient.state = RecipientState::Held(why),
+        Settlement::Wait { due, last } => {
+            recipient.due = due;
+            recipient.last = Some(last);
+            if recipient.state == RecipientState::Waiting {
+                recipient.attempts = recipient.attempts.saturating_sub(1);
+            }
+        }
+        Settlement::Hold(why) if recipient.state == RecipientState::Waiting => {
+            if why.starts_with(SET_ASIDE) {
+                aside::name(w, id)?;
+            }
+            recipient.state = RecipientState::Held(why);
+        }
         Settlement::Hold(_) => {}
         Settlement::Crashed => {
             recipient.crashes = recipient.crashes.saturating_add(1);
             if recipient.crashes >= MAX_CRASHES {
-                recipient.state = RecipientState::Held("set aside: the program failed twice at it".into());
+                recipient.state = RecipientState::Held(format!("{SET_ASIDE}the program failed twice at it"));
+                aside::name(w, id)?;
             }
         }
     }
@@ -160,20 +194,36 @@ pub fn put_back(w: &mut Writer<'_>, id: QueueId, n: u32, due: UnixTime) -> Resul
     rows::replace(w, id, n, &before, &row)
 }
 
-/// Puts off what waits for a domain and is due at `now`, without an attempt: the destination cannot be reached. A page
-/// a call; those that are under way only get the later due.
-pub fn put_off(w: &mut Writer<'_>, domain: &Domain, now: UnixTime, due: UnixTime, last: LastAttempt) -> Result<More, Error> {
+/// What becomes of mail that is not tried now.
+#[derive(Clone, Debug)]
+pub struct PutOff {
+    pub now: UnixTime,
+    pub due: UnixTime,
+    pub last: LastAttempt,
+    /// seconds that do not count into the lifetime, because nothing could be asked
+    pub blind: u64,
+}
+
+/// Puts off what waits for a domain and is due, without an attempt: the destination cannot be reached. A page a call;
+/// those that are under way only get the later due.
+pub fn put_off(w: &mut Writer<'_>, domain: &Domain, put_off: PutOff) -> Result<More, Error> {
+    let PutOff { now, due, last, blind } = put_off;
     let due = due.max(now.plus(1));
     let page = index::waiting_of_domain(&w.reader(), domain, now, PAGE)?;
+    let mut messages = BTreeSet::new();
     for indexed in &page {
         let (id, n) = indexed.who;
-        let Some((_, mut row)) = load_due(w, domain, *indexed)? else { continue };
+        let Some((_, mut row)) = load_due(w, domain, *indexed, now)? else { continue };
         let before = row.recipient.clone();
         row.recipient.due = due;
         if row.claimed_by != w.run() {
             row.recipient.last = Some(last.clone());
+            messages.insert(id);
         }
         rows::replace(w, id, n, &before, &row)?;
+    }
+    if blind > 0 {
+        messages.into_iter().try_for_each(|id| blind::waited_blind(w, id, blind, now))?;
     }
     Ok(if page.len() == PAGE { More::Yes } else { More::No })
 }
@@ -199,17 +249,10 @@ pub fn pull_in_domain(w: &mut Writer<'_>, domain: &Domain, latest: UnixTime) -> 
     let beyond = index::beyond(&w.reader(), domain, latest)?;
     for indexed in &beyond {
         let (id, n) = indexed.who;
-        let Some((_, mut row)) = load_due(w, domain, *indexed)? else { continue };
+        let Some((_, mut row)) = load_due(w, domain, *indexed, latest)? else { continue };
         let before = row.recipient.clone();
         row.recipient.due = if row.recipient.attempts == 0 { UnixTime(0).min(latest) } else { latest };
         rows::replace(w, id, n, &before, &row)?;
     }
     Ok(beyond.len())
-}
-
-/// Seconds that do not count into the lifetime of a message.
-pub fn waited_blind(w: &mut Writer<'_>, id: QueueId, seconds: u64) -> Result<(), Error> {
-    let Some(mut message) = w.row::<Queued>(w.tables.queue, &queue_key(id))? else { return Ok(()) };
-    message.waited_blind = message.waited_blind.saturating_add(seconds);
-    w.put(w.tables.queue, &queue_key(id), &message)
 }

@@ -2,7 +2,8 @@
 //! their dues; `queue_due` has one row a domain, with the earliest of them.
 //!
 //! So the scheduler sees the first destinations without looking at their mail, and a dead destination with 10,000
-//! messages is one row among the others (reliability R11).
+//! messages is one row among the others (reliability R11). A row that cannot be read is passed over and noted: it must
+//! not stop those behind it.
 
 use std::ops::Bound;
 
@@ -18,6 +19,7 @@ use crate::store::txn::Existed;
 use crate::store::txn::PAGE;
 use crate::store::txn::Reader;
 use crate::store::txn::Writer;
+use crate::store::watch::Topic;
 
 /// Ends the domain in a key: no domain contains it, and none sorts before it.
 const END: u8 = 0;
@@ -113,12 +115,35 @@ pub fn read_due_key(key: &[u8]) -> Result<(UnixTime, Domain), Error> {
     Ok((codec::time_at(key, 0)?, domain.ok_or_else(|| Error::Damaged("a key of queue_due has no domain".into()))?))
 }
 
+/// A key of `queue_dest`; `None` for one that is malformed.
+fn legible_dest<'k>(r: &Reader<'_>, key: &'k [u8]) -> Option<DestKey<'k>> {
+    read_dest_key(key).map_err(|_| r.damage.note(&format!("the key {} of queue_dest is malformed", key.escape_ascii()))).ok()
+}
+
+/// A key of `queue_due`; `None` for one that is malformed.
+fn legible_due(r: &Reader<'_>, key: &[u8]) -> Option<(UnixTime, Domain)> {
+    read_due_key(key).map_err(|_| r.damage.note(&format!("the key {} of queue_due is malformed", key.escape_ascii()))).ok()
+}
+
+/// A row of `queue_dest`. Its mark only saves a look at the recipient, so one that is unknown counts as waiting.
+fn legible<'k>(r: &Reader<'_>, key: &'k [u8], value: &[u8]) -> Option<(DestKey<'k>, Entry)> {
+    let parts = legible_dest(r, key)?;
+    let mark = Mark::read(value).unwrap_or_else(|error| {
+        r.damage.note(&format!("{error}, for the key {}", key.escape_ascii()));
+        Mark::Waiting
+    });
+    let due = parts.due;
+    Some((parts, Entry { due, mark }))
+}
+
 /// The earliest due of a domain.
 pub fn earliest(r: &Reader<'_>, domain: &Domain) -> Result<Option<UnixTime>, Error> {
-    match r.prefix(r.tables.queue_dest, &prefix(domain))?.next() {
-        None => Ok(None),
-        Some(row) => Ok(Some(read_dest_key(row?.0)?.due)),
+    for row in r.prefix(r.tables.queue_dest, &prefix(domain))? {
+        if let Some(parts) = legible_dest(r, row?.0) {
+            return Ok(Some(parts.due));
+        }
     }
+    Ok(None)
 }
 
 pub fn put_in(w: &mut Writer<'_>, domain: &Domain, entry: Entry, who: (QueueId, u32)) -> Result<(), Error> {
@@ -137,6 +162,17 @@ pub fn take_out(w: &mut Writer<'_>, domain: &Domain, due: UnixTime, who: (QueueI
     if w.delete(w.tables.queue_dest, &dest_key(domain, due, who))? == Existed::No {
         return Err(Error::Damaged(format!("recipient {} of message {} has no queue_dest row", who.1, who.0)));
     }
+    was_first(w, domain, due)
+}
+
+/// As `take_out`, where the row may be missing: the recipient that it names is damaged.
+pub fn forget(w: &mut Writer<'_>, domain: &Domain, due: UnixTime, who: (QueueId, u32)) -> Result<(), Error> {
+    w.delete(w.tables.queue_dest, &dest_key(domain, due, who))?;
+    was_first(w, domain, due)
+}
+
+/// Corrects the row of `queue_due` of a domain from which a recipient with this due was taken.
+fn was_first(w: &mut Writer<'_>, domain: &Domain, due: UnixTime) -> Result<(), Error> {
     let after = earliest(&w.reader(), domain)?;
     if after.is_none_or(|after| due < after) {
         w.delete(w.tables.queue_due, &due_key(due, domain))?;
@@ -145,6 +181,31 @@ pub fn take_out(w: &mut Writer<'_>, domain: &Domain, due: UnixTime, who: (QueueI
         }
     }
     Ok(())
+}
+
+/// Puts rows that are missing in `queue_due` in their places: the mail of their destinations would never be seen. Looks at a
+/// page of destinations from a place on, at first an empty one; gives the next place. Rows that cannot be read stay, for
+/// `store check`.
+pub fn mend_dues(w: &mut Writer<'_>, mut from: Vec<u8>) -> Result<Option<Vec<u8>>, Error> {
+    for _ in 0..PAGE {
+        let found = {
+            let r = w.reader();
+            let bound = if from.is_empty() { Bound::Unbounded } else { Bound::Included(&from[..]) };
+            let Some(row) = r.from(r.tables.queue_dest, bound)?.next() else { return Ok(None) };
+            let (key, _) = row?;
+            let name = key.split(|octet| *octet == END).next().unwrap_or_default();
+            from = [name, &[END + 1]].concat();
+            let domain = std::str::from_utf8(name).ok().and_then(|text| Domain::parse(text).ok());
+            domain.map(|domain| Ok::<_, Error>((earliest(&r, &domain)?, domain))).transpose()?
+        };
+        if let Some((Some(due), domain)) = found
+            && w.reader().bytes(w.tables.queue_due, &due_key(due, &domain))?.is_none()
+        {
+            w.put_bytes(w.tables.queue_due, &due_key(due, &domain), &[])?;
+            w.raise(Topic::Queue);
+        }
+    }
+    Ok(Some(from))
 }
 
 /// A recipient of a domain as the index names it.
@@ -157,13 +218,13 @@ pub struct Indexed {
 /// The first recipients of a domain, earliest first, up to a due.
 pub fn of_domain(r: &Reader<'_>, domain: &Domain, until: UnixTime, limit: usize) -> Result<Vec<Indexed>, Error> {
     let mut found = Vec::new();
-    for row in r.prefix(r.tables.queue_dest, &prefix(domain))?.take(limit) {
+    for row in r.prefix(r.tables.queue_dest, &prefix(domain))? {
         let (key, value) = row?;
-        let DestKey { due, who, .. } = read_dest_key(key)?;
-        if due > until {
+        let Some((DestKey { due, who, .. }, entry)) = legible(r, key, value) else { continue };
+        if due > until || found.len() == limit {
             break;
         }
-        found.push(Indexed { who, entry: Entry { due, mark: Mark::read(value)? } });
+        found.push(Indexed { who, entry });
     }
     Ok(found)
 }
@@ -173,13 +234,12 @@ pub fn waiting_of_domain(r: &Reader<'_>, domain: &Domain, until: UnixTime, limit
     let mut found = Vec::new();
     for row in r.prefix(r.tables.queue_dest, &prefix(domain))? {
         let (key, value) = row?;
-        let DestKey { due, who, .. } = read_dest_key(key)?;
+        let Some((DestKey { due, who, .. }, entry)) = legible(r, key, value) else { continue };
         if due > until || found.len() == limit {
             break;
         }
-        let mark = Mark::read(value)?;
-        if mark == Mark::Waiting {
-            found.push(Indexed { who, entry: Entry { due, mark } });
+        if entry.mark == Mark::Waiting {
+            found.push(Indexed { who, entry });
         }
     }
     Ok(found)
@@ -194,8 +254,7 @@ pub fn beyond(r: &Reader<'_>, domain: &Domain, latest: UnixTime) -> Result<Vec<I
         if !key.starts_with(&prefix(domain)) {
             break;
         }
-        let DestKey { due, who, .. } = read_dest_key(key)?;
-        found.push(Indexed { who, entry: Entry { due, mark: Mark::read(value)? } });
+        found.extend(legible(r, key, value).map(|(DestKey { who, .. }, entry)| Indexed { who, entry }));
     }
     Ok(found)
 }
@@ -205,7 +264,11 @@ pub fn has_beyond(r: &Reader<'_>, domain: &Domain, latest: UnixTime) -> Result<b
     let from = dest_key(domain, latest.plus(1), (QueueId(0), 0));
     match r.from(r.tables.queue_dest, Bound::Included(&from))?.next() {
         None => Ok(false),
-        Some(row) => Ok(row?.0.starts_with(&prefix(domain))),
+        // One that is malformed is never pulled in: it must not keep asking for it.
+        Some(row) => {
+            let (key, _) = row?;
+            Ok(key.starts_with(&prefix(domain)) && read_dest_key(key).is_ok())
+        }
     }
 }
 
@@ -219,9 +282,9 @@ pub fn due_destinations(
     let from = after.map(|(due, domain)| due_key(due, &domain));
     let from = from.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(&key[..]));
     let mut found = Vec::new();
-    for row in r.from(r.tables.queue_due, from)?.take(limit.min(PAGE)) {
-        let (due, domain) = read_due_key(row?.0)?;
-        if due > now {
+    for row in r.from(r.tables.queue_due, from)? {
+        let Some((due, domain)) = legible_due(r, row?.0) else { continue };
+        if due > now || found.len() == limit.min(PAGE) {
             break;
         }
         found.push((due, domain));
@@ -231,14 +294,17 @@ pub fn due_destinations(
 
 /// Destinations with nothing due before `from`, earliest first.
 pub fn destinations_from(r: &Reader<'_>, from: UnixTime, limit: usize) -> Result<Vec<(UnixTime, Domain)>, Error> {
-    let rows = r.from(r.tables.queue_due, Bound::Included(&time_octets(from)))?.take(limit);
-    rows.map(|row| read_due_key(row?.0)).collect()
+    let mut found = Vec::new();
+    for row in r.from(r.tables.queue_due, Bound::Included(&time_octets(from)))? {
+        found.extend(legible_due(r, row?.0));
+        if found.len() == limit {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// When the scheduler must wake up. `None`: nothing waits.
 pub fn next_due(r: &Reader<'_>) -> Result<Option<UnixTime>, Error> {
-    match r.all(r.tables.queue_due)?.next() {
-        None => Ok(None),
-        Some(row) => Ok(Some(codec::time_at(row?.0, 0)?)),
-    }
+    Ok(due_destinations(r, UnixTime(i64::MAX), None, 1)?.first().map(|(due, _)| *due))
 }

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | waiting | `queue_rcpt`, one in `queue_dest` with its due | `enqueue`, `settle` Retry, `put_off`, `release`, `retry_now` |
 //! | under way | the same; its next due is stored already, and the run of the program that claimed it | `claim` |
-//! | held | `queue_rcpt` only | a hold rule, `hold`, `settle` Hold or the second Crashed |
+//! | held | `queue_rcpt` only | a hold rule, `hold`, `settle` Hold or the second Crashed; `set_aside` where something is damaged |
 //! | failing | as waiting, due at once: the scheduler settles it with a notice | `fail` |
 //! | gone | none; with the last one the message goes and its blob is released | `settle` Done, `remove` |
 //!
@@ -42,14 +42,20 @@ use crate::store::messages::Reception;
 use crate::store::txn::PAGE;
 use crate::store::txn::Reader;
 
+mod aside;
 mod attempts;
+mod blind;
 mod enqueue;
 pub(super) mod index;
 pub(super) mod rows;
 mod steer;
 
+pub use crate::store::queue::aside::SET_ASIDE;
+pub use crate::store::queue::aside::aside;
+pub use crate::store::queue::aside::set_aside;
 pub use crate::store::queue::attempts::Claimed;
 pub use crate::store::queue::attempts::More;
+pub use crate::store::queue::attempts::PutOff;
 pub use crate::store::queue::attempts::Settled;
 pub use crate::store::queue::attempts::Settlement;
 pub use crate::store::queue::attempts::claim;
@@ -58,12 +64,17 @@ pub use crate::store::queue::attempts::pull_in_domain;
 pub use crate::store::queue::attempts::put_back;
 pub use crate::store::queue::attempts::put_off;
 pub use crate::store::queue::attempts::settle;
-pub use crate::store::queue::attempts::waited_blind;
+pub use crate::store::queue::blind::BlindTime;
+pub use crate::store::queue::blind::BlindTimes;
+pub use crate::store::queue::blind::blind_times;
+pub use crate::store::queue::blind::put_blind_times;
+pub use crate::store::queue::blind::waited_blind;
 pub use crate::store::queue::enqueue::NewQueued;
 pub use crate::store::queue::enqueue::NewRecipient;
 pub use crate::store::queue::enqueue::enqueue;
 pub use crate::store::queue::index::due_destinations;
 pub use crate::store::queue::index::has_beyond;
+pub use crate::store::queue::index::mend_dues;
 pub use crate::store::queue::index::next_due;
 pub use crate::store::queue::steer::Steered;
 pub use crate::store::queue::steer::fail;
@@ -184,6 +195,9 @@ pub struct Event {
 /// number stands beside.
 pub const MAX_HISTORY: usize = 20;
 
+/// Messages among which one can be read that tells its age.
+const FIRST: usize = 10;
+
 impl QueuedRecipient {
     /// Adds an event; the oldest but the first gives way.
     fn note(&mut self, event: Event) {
@@ -224,19 +238,32 @@ pub fn recipient(r: &Reader<'_>, id: QueueId, n: u32) -> Result<Option<QueuedRec
     Ok(r.row::<RecipientRow>(r.tables.queue_rcpt, &recipient_key(id, n))?.map(|row| row.recipient))
 }
 
+/// A row with its name; one that is damaged has the reason why it cannot be read.
+pub type Listed<N, R> = (N, Result<R, Error>);
+
+/// As `recipients`, with those that are damaged.
+pub fn listed_recipients(r: &Reader<'_>, id: QueueId) -> Result<Vec<Listed<u32, QueuedRecipient>>, Error> {
+    let rows = r.prefix(r.tables.queue_rcpt, &queue_key(id))?;
+    rows.map(|row| {
+        let (key, value) = row?;
+        Ok((codec::u32_at(key, 8)?, codec::decode::<RecipientRow>(value).map(|row| row.recipient)))
+    })
+    .collect()
+}
+
 /// Messages behind `after`, oldest first, at most `limit` and at most `PAGE`.
-pub fn list(r: &Reader<'_>, after: Option<QueueId>, limit: usize) -> Result<Vec<(QueueId, Queued)>, Error> {
+pub fn list(r: &Reader<'_>, after: Option<QueueId>, limit: usize) -> Result<Vec<Listed<QueueId, Queued>>, Error> {
     let from = after.map(queue_key);
     let from = from.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(&key[..]));
     let rows = r.from(r.tables.queue, from)?.take(limit.min(PAGE));
     rows.map(|row| {
         let (key, value) = row?;
-        Ok((QueueId(codec::u64_at(key, 0)?), codec::decode(value)?))
+        Ok((QueueId(codec::u64_at(key, 0)?), codec::decode(value)))
     })
     .collect()
 }
 
-/// Recipients of all messages behind `after`, at most `limit` and at most `PAGE`.
+/// Recipients of all messages behind `after`, at most `limit` and at most `PAGE`; those that are damaged are passed over.
 pub fn recipients_after(
     r: &Reader<'_>,
     after: Option<(QueueId, u32)>,
@@ -244,18 +271,25 @@ pub fn recipients_after(
 ) -> Result<Vec<(QueueId, u32, QueuedRecipient)>, Error> {
     let from = after.map(|(id, n)| recipient_key(id, n));
     let from = from.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(&key[..]));
-    let rows = r.from(r.tables.queue_rcpt, from)?.take(limit.min(PAGE));
-    rows.map(|row| {
+    let mut found = Vec::new();
+    for row in r.from(r.tables.queue_rcpt, from)? {
+        if found.len() == limit.min(PAGE) {
+            break;
+        }
         let (key, value) = row?;
-        Ok((QueueId(codec::u64_at(key, 0)?), codec::u32_at(key, 8)?, codec::decode::<RecipientRow>(value)?.recipient))
-    })
-    .collect()
+        let (id, n) = (QueueId(codec::u64_at(key, 0)?), codec::u32_at(key, 8)?);
+        match codec::decode::<RecipientRow>(value) {
+            Ok(row) => found.push((id, n, row.recipient)),
+            Err(why) => r.damage.note(&format!("recipient {} of message {id}: {why}", n.saturating_add(1))),
+        }
+    }
+    Ok(found)
 }
 
-/// Two rows are read, whatever waits.
+/// Some rows are read, whatever waits.
 pub fn counts(r: &Reader<'_>) -> Result<QueueCounts, Error> {
     let totals = rows::totals(r)?;
-    let oldest = list(r, None, 1)?.first().map(|(_, message)| message.arrived);
+    let oldest = list(r, None, FIRST)?.into_iter().find_map(|(_, message)| message.ok()).map(|message| message.arrived);
     Ok(QueueCounts { messages: totals.messages, recipients: totals.recipients, held: totals.held, oldest })
 }
 

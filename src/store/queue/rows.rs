@@ -8,6 +8,7 @@ use crate::store::codec::Row;
 use crate::store::codec::queue_key;
 use crate::store::codec::recipient_key;
 use crate::store::errors::Error;
+use crate::store::ids::BlobId;
 use crate::store::ids::QueueId;
 use crate::store::queue::Queued;
 use crate::store::queue::QueuedRecipient;
@@ -102,6 +103,53 @@ pub fn remove(w: &mut Writer<'_>, id: QueueId, n: u32, recipient: &QueuedRecipie
     totals.messages = totals.messages.saturating_sub(1);
     put_totals(w, totals)?;
     w.delete(w.tables.queue, &queue_key(id))?;
-    blobs::release(w, message.blob)?;
+    release(w, id, message.blob)?;
     Ok(Settled::LastOne)
+}
+
+/// A message whose octets are damaged must be able to go all the same.
+fn release(w: &mut Writer<'_>, id: QueueId, blob: BlobId) -> Result<(), Error> {
+    match blobs::release(w, blob) {
+        Err(Error::Damaged(why)) => {
+            w.reader().damage.note(&format!("message {id} left the queue, its octets may not: {why}"));
+            Ok(())
+        }
+        released => released,
+    }
+}
+
+/// As `remove`, where a row of the message or of the recipient cannot be read. If it is the message's, its octets stay.
+pub fn discard(w: &mut Writer<'_>, id: QueueId, n: u32) -> Result<Settled, Error> {
+    let mut totals = totals(&w.reader())?;
+    if let Ok(Some(row)) = load(w, id, n) {
+        totals.held = totals.held.saturating_sub(is_held(&row.recipient));
+        if let Some(entry) = Entry::of(&row.recipient) {
+            index::forget(w, destination(&row.recipient), entry.due, (id, n))?;
+        }
+    }
+    w.delete(w.tables.queue_rcpt, &recipient_key(id, n))?;
+    totals.recipients = totals.recipients.saturating_sub(1);
+    let is_last = w.reader().prefix(w.tables.queue_rcpt, &queue_key(id))?.next().is_none();
+    let message = match w.row::<Queued>(w.tables.queue, &queue_key(id)) {
+        Err(Error::Damaged(why)) if is_last => {
+            w.reader().damage.note(&format!("message {id} left the queue, its octets stay: {why}"));
+            None
+        }
+        Err(Error::Damaged(_)) => None,
+        message => message?,
+    };
+    if is_last {
+        totals.messages = totals.messages.saturating_sub(1);
+        w.delete(w.tables.queue, &queue_key(id))?;
+    }
+    put_totals(w, totals)?;
+    match message {
+        Some(message) if is_last => release(w, id, message.blob)?,
+        Some(mut message) => {
+            message.open = message.open.saturating_sub(1);
+            w.put(w.tables.queue, &queue_key(id), &message)?;
+        }
+        None => {}
+    }
+    Ok(if is_last { Settled::LastOne } else { Settled::Open })
 }

@@ -6,12 +6,15 @@
 use crate::mail::date::UnixTime;
 use crate::store::errors::Error;
 use crate::store::ids::QueueId;
+use crate::store::queue;
 use crate::store::queue::Event;
 use crate::store::queue::RecipientState;
 use crate::store::queue::rows;
 use crate::store::queue::rows::RecipientRow;
 use crate::store::txn::Writer;
 use crate::store::watch::Topic;
+
+const DAMAGED: &str = "is damaged: it can only be dropped";
 
 /// What a verb did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,10 +79,14 @@ pub fn fail(w: &mut Writer<'_>, id: QueueId, n: u32, why: String, event: Event) 
     })
 }
 
-/// Takes a recipient away; nobody is told.
+/// Takes a recipient away; nobody is told. The one verb for what cannot be read.
 pub fn remove(w: &mut Writer<'_>, id: QueueId, n: u32) -> Result<Steered, Error> {
-    let Some(row) = rows::load(w, id, n)? else { return Ok(Steered::NoSuch) };
-    rows::remove(w, id, n, &row.recipient)?;
+    match (rows::load(w, id, n), queue::get(&w.reader(), id)) {
+        (Ok(None), _) => return Ok(Steered::NoSuch),
+        (Ok(Some(row)), Ok(Some(_))) => rows::remove(w, id, n, &row.recipient)?,
+        (Err(Error::Damaged(_)), _) | (_, Err(Error::Damaged(_)) | Ok(None)) => rows::discard(w, id, n)?,
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    };
     Ok(Steered::Done)
 }
 
@@ -91,7 +98,12 @@ fn change(
     event: Event,
     verb: impl FnOnce(&mut RecipientRow, UnixTime, u64) -> Result<(), &'static str>,
 ) -> Result<Steered, Error> {
-    let Some(mut row) = rows::load(w, id, n)? else { return Ok(Steered::NoSuch) };
+    let mut row = match (rows::load(w, id, n), queue::get(&w.reader(), id)) {
+        (Ok(None), _) => return Ok(Steered::NoSuch),
+        (Ok(Some(row)), Ok(Some(_))) => row,
+        (Err(Error::Damaged(_)), _) | (_, Err(Error::Damaged(_)) | Ok(None)) => return Ok(Steered::Already(DAMAGED)),
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    };
     let before = row.recipient.clone();
     if let Err(why) = verb(&mut row, event.at, w.run()) {
         return Ok(Steered::Already(why));

@@ -171,13 +171,16 @@ fn a_dead_destination_is_put_off_by_pages() {
     let id = queue_one(&store, 10, &many.iter().map(String::as_str).collect::<Vec<_>>());
     change(&store, move |w| fail(w, id, 3, "no".into(), event(10)));
     claim_at(&store, "x.org", 10, 3);
-    let off = |now: i64| change(&store, move |w| put_off(w, &domain("x.org"), UnixTime(now), UnixTime(now + 90), last(now)));
+    let put = |now: i64| PutOff { now: UnixTime(now), due: UnixTime(now + 90), last: last(now), blind: 7 };
+    let off = |now: i64| change(&store, move |w| put_off(w, &domain("x.org"), put(now)));
     assert_eq!(off(11), More::Yes);
     assert_eq!(off(11), More::No);
     assert_eq!(numbers(&claim_at(&store, "x.org", 11, 9)), [(10, vec![3])], "only the failing one is due");
     let rows = store.read(|r| recipients_after(r, Some((id, 3)), 500)).unwrap();
     assert_eq!(rows.len(), PAGE);
     assert!(rows.iter().all(|(_, _, r)| r.due == UnixTime(101) && r.attempts == 0 && r.history.is_empty() && r.last.is_some()));
+    // Twice a page of one message: its age is the most that does not count.
+    assert_eq!(store.read(|r| get(r, id)).unwrap().unwrap().waited_blind, 8);
     sound(&store);
 }
 
@@ -224,5 +227,156 @@ fn what_cannot_be_queued_is_withdrawn() {
         let new = crate::store::testing::new_queued(id, blob, recipients);
         assert!(matches!(block_on(store.write(move |w| enqueue(w, new))), Err(Error::Withdrawn(_))));
     }
+    sound(&store);
+}
+
+/// The rows of a recipient, of a message, or of an index, overwritten by what no program wrote.
+fn damage(store: &Store, work: impl FnOnce(&mut Writer<'_>) -> Result<(), Error> + Send + 'static) {
+    change(store, work);
+}
+
+fn rules(store: &Store) -> Vec<crate::store::check::Rule> {
+    store.read(crate::store::check::everything).unwrap().into_iter().map(|finding| finding.rule).collect()
+}
+
+#[test]
+fn a_damaged_recipient_is_set_aside_and_the_others_go_on() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let id = queue_one(&store, 10, &["a@x.org", "b@x.org"]);
+    queue_one(&store, 11, &["c@x.org"]);
+    damage(&store, move |w| w.put_bytes(w.tables.queue_rcpt, &recipient_key(id, 0), b"\x01rubbish"));
+    assert_eq!(numbers(&claim_at(&store, "x.org", 20, 9)), [(10, vec![1]), (11, vec![0])]);
+    assert_eq!(due(&store, 20), []);
+    let named = store.read(aside).unwrap();
+    assert!(named.len() == 1 && named[0].0 == id && named[0].1.contains("recipient 1"), "{named:?}");
+    let listed = store.read(|r| listed_recipients(r, id)).unwrap();
+    assert!(listed[0].1.is_err() && listed[1].1.is_ok());
+    assert_eq!(store.read(|r| recipients_after(r, None, 9)).unwrap().len(), 2);
+    assert!(store.counters().damaged >= 1);
+    assert_eq!(change(&store, move |w| release(w, id, 0, event(30))), Steered::Already("is damaged: it can only be dropped"));
+    assert_eq!(change(&store, move |w| remove(w, id, 0)), Steered::Done);
+    assert_eq!(store.read(aside).unwrap(), []);
+    sound(&store);
+    change(&store, move |w| settle(w, id, 1, Settlement::Done, event(31)));
+    assert_eq!(store.read(counts_of).unwrap(), (1, 1, 0));
+    sound(&store);
+}
+
+#[test]
+fn a_damaged_message_is_set_aside_with_all_its_recipients() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let id = queue_one(&store, 10, &["a@x.org", "b@y.org"]);
+    queue_one(&store, 11, &["c@x.org"]);
+    damage(&store, move |w| w.put_bytes(w.tables.queue, &queue_key(id), b"\x09"));
+    assert_eq!(numbers(&claim_at(&store, "x.org", 20, 9)), [(11, vec![0])]);
+    assert_eq!(numbers(&claim_at(&store, "y.org", 20, 9)), []);
+    assert_eq!(store.read(counts_of).unwrap(), (2, 3, 2));
+    let listed = store.read(|r| list(r, None, 9)).unwrap();
+    assert!(listed[0].1.is_err() && listed[1].1.is_ok());
+    assert_eq!(store.read(counts).unwrap().oldest, Some(UnixTime(11)), "the oldest one's time cannot be read");
+    assert_eq!(store.read(aside).unwrap()[0].0, id);
+    for n in 0..2 {
+        assert_eq!(change(&store, move |w| remove(w, id, n)), Steered::Done);
+    }
+    assert_eq!((store.read(counts_of).unwrap(), store.read(aside).unwrap()), ((1, 1, 0), vec![]));
+    // Nobody knows any more which octets were its own.
+    assert_eq!(rules(&store), [crate::store::check::Rule::BlobCount]);
+}
+
+#[test]
+fn unreadable_index_rows_are_passed_over_noted_and_found() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    queue_one(&store, 10, &["a@x.org"]);
+    queue_one(&store, 11, &["b@y.org"]);
+    damage(&store, |w| {
+        w.put_bytes(w.tables.queue_due, &[0x80, 0, 0, 0, 0, 0, 0, 1, 0xff], &[])?;
+        w.put_bytes(w.tables.queue_due, b"short", &[])?;
+        w.put_bytes(w.tables.queue_dest, b"x.org\0odd", b"w")
+    });
+    for _ in 0..3 {
+        assert_eq!(due(&store, 20), [(10, "x.org".into()), (11, "y.org".into())]);
+    }
+    assert_eq!(store.read(next_due).unwrap(), Some(UnixTime(10)));
+    assert_eq!(store.read(|r| due_destinations(r, UnixTime(20), None, 1)).unwrap().len(), 1);
+    assert_eq!(numbers(&claim_at(&store, "x.org", 20, 9)), [(10, vec![0])]);
+    assert_eq!(store.counters().damaged, 3);
+    assert_eq!(rules(&store), [crate::store::check::Rule::RowIsReadable; 3]);
+    change(&store, |w| pull_in(w, UnixTime(100)));
+}
+
+#[test]
+fn a_message_whose_octets_are_gone_can_go_too() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let id = queue_one(&store, 10, &["a@x.org"]);
+    let blob = store.read(|r| get(r, id)).unwrap().unwrap().blob;
+    damage(&store, move |w| blobs::release(w, blob));
+    claim_at(&store, "x.org", 10, 9);
+    assert_eq!(change(&store, move |w| settle(w, id, 0, Settlement::Done, event(11))), Settled::LastOne);
+    assert_eq!(store.counters().damaged, 1);
+    sound(&store);
+}
+
+#[test]
+fn a_wait_for_our_resolvers_is_no_attempt() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let id = queue_one(&store, 10, &["a@x.org"]);
+    for at in [10, 1000, 2000] {
+        assert_eq!(claim_at(&store, "x.org", at, 9)[0].recipients[0].1.attempts, 1);
+        change(&store, move |w| settle(w, id, 0, Settlement::Wait { due: UnixTime(at + 300), last: last(at) }, event(at)));
+    }
+    assert_eq!(store.read(|r| recipient(r, id, 0)).unwrap().unwrap().attempts, 0);
+    sound(&store);
+}
+
+#[test]
+fn times_in_doubt_outlive_a_restart_and_a_damaged_row_is_none() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    assert_eq!(store.read(blind_times).unwrap(), BlindTimes::default());
+    let time = BlindTime { until: UnixTime(9), seconds: 5, wrong: (UnixTime(-4), UnixTime(1)) };
+    let times = BlindTimes { ended: vec![time, time], open: Some(time) };
+    let stored = times.clone();
+    change(&store, move |w| put_blind_times(w, &stored));
+    block_on(store.close());
+    let store = scratch.open();
+    assert_eq!(store.read(blind_times).unwrap(), times);
+    damage(&store, |w| w.put_bytes(w.tables.meta, b"queue-blind-times", b"\x01\xff"));
+    assert_eq!((store.read(blind_times).unwrap(), store.counters().damaged), (BlindTimes::default(), 1));
+}
+
+#[test]
+fn rows_of_the_index_that_are_missing_or_wrong_are_put_right() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let id = queue_one(&store, 10, &["a@x.org"]);
+    queue_one(&store, 11, &["b@y.org"]);
+    damage(&store, |w| w.delete(w.tables.queue_due, &index::due_key(UnixTime(10), &domain("x.org"))).map(|_| ()));
+    assert_eq!(due(&store, 20), [(11, "y.org".into())]);
+    assert_eq!(change(&store, |w| mend_dues(w, Vec::new())), None);
+    sound(&store);
+    // A row that names another due than the recipient has, and comes first.
+    let wrong = index::dest_key(&domain("x.org"), UnixTime(5), (id, 0));
+    damage(&store, move |w| {
+        w.put_bytes(w.tables.queue_dest, &wrong, b"w")?;
+        w.put_bytes(w.tables.queue_due, &index::due_key(UnixTime(5), &domain("x.org")), &[])?;
+        w.delete(w.tables.queue_due, &index::due_key(UnixTime(10), &domain("x.org"))).map(|_| ())
+    });
+    assert_eq!(numbers(&claim_at(&store, "x.org", 20, 1)), []);
+    assert_eq!(numbers(&claim_at(&store, "x.org", 20, 1)), [(10, vec![0])]);
+    sound(&store);
+    // Many destinations are mended by pages.
+    let many: Vec<String> = (0..PAGE + 5).map(|n| format!("u@d{n}.org")).collect();
+    queue_one(&store, 12, &many.iter().map(String::as_str).collect::<Vec<_>>());
+    damage(&store, |w| {
+        (0..PAGE + 5)
+            .try_for_each(|n| w.delete(w.tables.queue_due, &index::due_key(UnixTime(12), &domain(&format!("d{n}.org")))).map(|_| ()))
+    });
+    let place = change(&store, |w| mend_dues(w, Vec::new())).unwrap();
+    assert_eq!(change(&store, move |w| mend_dues(w, place)), None);
     sound(&store);
 }
