@@ -1,9 +1,9 @@
 //! Mail leaves: what is due in the queue goes to the servers of its domains, and what cannot go comes back as a notice.
 //!
 //! `scheduler` waits for dues and begins a `visit` for each destination; a visit claims its mail, finds the hosts (`reach`)
-//! and lets a few `worker`s carry it over connections (`converse`, with 7 bits where it must be: `recoded`); `settle` writes down
-//! how it ended. `schedule` and `candidates` decide when and in which order; `busy` holds the limits, `ledger` what a visit has
-//! taken on, `scan` who is looked at next, `doubt` the times in which the clock was wrong.
+//! and lets a few `worker`s carry it over connections (`converse`), with 7 bits where it must be (`recoded`); `settle` writes
+//! down how it ended. `schedule` and `candidates` decide when and in which order; `busy` holds the limits, `ledger` what a
+//! visit has taken on, `scan` who is looked at next, `doubt` the times in which the clock was wrong.
 //! Only the store connects this with the rest of the server: its queue is the order book, a bell its alarm.
 
 mod busy;
