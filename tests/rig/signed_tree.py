@@ -10,10 +10,12 @@ Result:  every zone has MX, A, TXT at its apex, www, and a wildcard; two keys, a
 
 import base64
 import concurrent.futures
+import hashlib
 import os
 import random
 import re
 import shutil
+import struct
 import subprocess
 import tempfile
 import time
@@ -233,7 +235,7 @@ class Zone:
     """One zone while it is made."""
 
     def __init__(self, base, name, how, more=()):
-        self.base, self.name, self.how, self.more = base, name, how, list(more)
+        self.base, self.name, self.how, self.more = base, name, how, [*how.get("more", []), *more]
         self.file = os.path.join(base, name.replace(".", "_"))
         self.keys, self.ksk = [], 0
 
@@ -259,9 +261,19 @@ class Zone:
         lines = self.signed(-1, 30)
         for edit in self.how.get("edit", []):
             lines = edit(lines, self)
+        if self.how.get("ds_of_all"):
+            points = [self.ds_of(line.split()) for line in lines if re.search(r"\sIN\s+DNSKEY\s", line)]
         with open(self.file, "w") as out:
             out.write("\n".join(lines) + "\n")
         return self.how.get("ds", lambda lines: lines)([line.replace(" IN DS ", " 300 IN DS ") for line in points])
+
+    def ds_of(self, words):
+        """The DS line, with SHA-256, of a DNSKEY line in words (RFC 4034 section 5.1.4 and appendix B)."""
+        flags, protocol, algorithm = map(int, words[4:7])
+        rdata = struct.pack("!HBB", flags, protocol, algorithm) + base64.b64decode(words[7])
+        total = sum(octet << 8 if place % 2 == 0 else octet for place, octet in enumerate(rdata))
+        owner = b"".join(bytes([len(label)]) + label.encode() for label in self.name.rstrip(".").split(".")) + b"\0"
+        return f"{self.name} IN DS {(total + (total >> 16)) & 0xFFFF} {algorithm} 2 {hashlib.sha256(owner + rdata).hexdigest()}"
 
     def signed(self, first, last):
         """The lines of the zone, signed from the day `first` to the day `last`, counted from now."""
