@@ -28,7 +28,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from rig import unbound
+from rig import nameservers
 from rig.outcome import ROOT
 from rig.outcome import Outcome
 from rig.signed_tree import SignedTree
@@ -124,9 +124,9 @@ def ask_all(port, names):
     return counts
 
 
-def unbounds_turn(tree, router, newest, names):
+def unbounds_turn(tree, router, names):
     """(cold, cached) CPU seconds, and RSS in KiB for all names."""
-    with unbound.Unbound(unbound.validating_conf(f"127.0.0.1@{router.port}", tree.anchor, "  key-cache-size: 4m\n"), newest) as server:
+    with nameservers.Unbound(nameservers.validating_conf(f"127.0.0.1@{router.port}", tree.anchor, "  key-cache-size: 4m\n")) as server:
         before = rss(server.process.pid)
         times = []
         for _ in range(2):
@@ -152,7 +152,7 @@ def our_turn(program, tree, router, names, passes=2):
         return [json.loads(line) for line in out.stdout.splitlines()]
 
 
-def compare(outcome, program, newest, options, tree, router):
+def compare(outcome, program, options, tree, router):
     print("| zone | names | cold, µs of CPU an answer | cached, µs | memory for all, MiB |\n|---|---|---|---|---|")
     for kind in ALGORITHMS:
         names = [f"n{n:05d}.{kind.lower()}.test." for n in range(options.names if kind == "P-256" else options.names // 2)]
@@ -162,7 +162,7 @@ def compare(outcome, program, newest, options, tree, router):
             first, second = our_turn(program, tree, router, names)
             assert first.get("secure") == second.get("secure") == len(names), f"we do not validate all: {first} {second}"
             ours.append((first["cpu_ms"] / 1000, second["cpu_ms"] / 1000, first["rss_kib"] - idle, first["stall_us"]))
-            theirs.append(unbounds_turn(tree, router, newest, names))
+            theirs.append(unbounds_turn(tree, router, names))
         cold, cached, memory, stall = (statistics.median(row[n] for row in ours) for n in range(4))
         their_cold, their_cached, their_memory = (statistics.median(row[n] for row in theirs) for n in range(3))
         micro = 1e6 / len(names)
@@ -194,11 +194,11 @@ def main():
     parser.add_argument("--only", choices=["zones", "flood"])
     options = parser.parse_args()
     with Outcome("bench/resolver") as outcome:
-        program, newest = bench_program(), unbound.newest()
-        print(f"unbound {unbound.version(newest)}")
-        with SignedTree(situations(options.names)) as tree, unbound.Unbound(unbound.recursive_conf(tree.stubs)) as router:
+        program = bench_program()
+        print(f"unbound {nameservers.version()}")
+        with SignedTree(situations(options.names)) as tree, nameservers.Unbound(nameservers.recursive_conf(tree.stubs)) as router:
             if options.only != "flood":
-                compare(outcome, program, newest, options, tree, router)
+                compare(outcome, program, options, tree, router)
             if options.only != "zones":
                 flood(outcome, program, tree, router)
     return outcome.finish()

@@ -4,7 +4,7 @@
 Purpose: one table from one run: situation, what must come out, `pipit dns lookup`, unbound 1.26 or later. A difference
          between us and unbound that the situation does not explain is a failure, and so is one that is gone.
 Usage:   tests/peers/dnssec.py [--table FILE] [NAME…]      names of situations (rig/signed_tree.py); PIPIT=/path/to/pipit
-Needs:   root or not, nsd, bind9-utils, bind9-dnsutils, unbound, mmdebstrap (for the newer unbound).
+Needs:   bind9-utils, ldnsutils, bind9-dnsutils, mmdebstrap (for nsd and unbound of sid, see rig/nameservers.py).
 Result:  the table, the closing line, exit status 0 or 1. Codes are those of RFC 8914: unbound tells 6 (DNSSEC bogus) where we
          name the reason, and no code beside an insecure answer; any other code that differs is a failure.
 """
@@ -18,7 +18,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from rig import unbound
+from rig import nameservers
 from rig.outcome import Outcome
 from rig.pipit import program
 from rig.signed_tree import SITUATIONS
@@ -78,10 +78,10 @@ def main():
     options = parser.parse_args()
     situations = [s for s in SITUATIONS if not options.names or s.name in options.names or s.name == "opt-out"]
     with Outcome("peers/dnssec") as outcome:
-        newest, pipit = unbound.newest(), program()
-        with SignedTree(situations) as tree, unbound.Unbound(unbound.recursive_conf(tree.stubs)) as router:
-            with unbound.Unbound(unbound.validating_conf(f"127.0.0.1@{router.port}", tree.anchor), newest) as validator:
-                head = f"{'situation':26} {'asked':5} {'expected':22} {'pipit':22} {'unbound ' + unbound.version(newest):22} why they differ"
+        pipit = program()
+        with SignedTree(situations) as tree, nameservers.Unbound(nameservers.recursive_conf(tree.stubs)) as router:
+            with nameservers.Unbound(nameservers.validating_conf(f"127.0.0.1@{router.port}", tree.anchor)) as validator:
+                head = f"{'situation':26} {'asked':5} {'expected':22} {'pipit':22} {'unbound ' + nameservers.version():22} why they differ"
                 outcome.note(head)
                 with concurrent.futures.ThreadPoolExecutor(4) as pool:
                     mine = pool.map(lambda s: ours(pipit, router.port, tree.anchor, s), situations)

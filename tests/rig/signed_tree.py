@@ -3,7 +3,7 @@
 Purpose: the situations of extended-dns-errors.com by name, and some of our own, with keys that are new in each run.
 Usage:   with SignedTree() as tree: …  tree.address is ADDRESS@PORT of nsd, tree.anchor a file with the DS of `test.`,
          tree.stubs pairs for Unbound. SITUATIONS say what is asked and what must come out.
-Needs:   bind9-utils (dnssec-keygen, dnssec-signzone), ldnsutils (ldns-signzone), nsd.
+Needs:   bind9-utils (dnssec-keygen, dnssec-signzone), ldnsutils (ldns-signzone), bind9-dnsutils (dig); nameservers.py has nsd.
 Result:  every zone has MX, A, TXT at its apex, www, and a wildcard; two keys, a KSK and a ZSK, of P-256; NSEC3 without salt
          and iterations, unless the situation says otherwise.
 """
@@ -20,8 +20,9 @@ import subprocess
 import tempfile
 import time
 
-from rig.unbound import free_port
-from rig.unbound import terminated
+from rig.nameservers import free_port
+from rig.nameservers import program
+from rig.nameservers import terminated
 
 TOP = "test."
 DAY = 86400
@@ -349,12 +350,12 @@ class SignedTree:
     def serve(self):
         conf = os.path.join(self.dir, "nsd.conf")
         with open(conf, "w") as out:
-            out.write(f'server:\n  ip-address: 127.0.0.1\n  port: {self.port}\n  username: ""\n  zonesdir: "{self.dir}"\n  database: ""\n  pidfile: ""\n'
+            out.write(f'server:\n  ip-address: 127.0.0.1\n  port: {self.port}\n  username: ""\n  zonesdir: "{self.dir}"\n  pidfile: ""\n'
                       f'  logfile: "{self.dir}/log"\n  xfrdir: "{self.dir}"\n  xfrdfile: "{self.dir}/xfrd"\n  zonelistfile: "{self.dir}/list"\n'
                       f"remote-control:\n  control-enable: no\n")
             for name, file in self.served.items():
                 out.write(f'zone:\n  name: "{name}"\n  zonefile: "{file}"\n' + ("  allow-query: 127.0.0.0/8 BLOCKED\n" if name in self.blocked else ""))
-        self.process = subprocess.Popen(["nsd", "-d", "-c", conf], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen([*program("nsd"), "-d", "-c", conf], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 20
         while subprocess.run(["dig", "@127.0.0.1", "-p", str(self.port), "+time=1", "+tries=1", "+short", "test.", "SOA"], capture_output=True).stdout == b"":
             if self.process.poll() is not None or time.monotonic() > until:

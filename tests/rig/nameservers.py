@@ -1,13 +1,14 @@
-"""Unbound twice: Debian stable's as a recursive resolver that validates nothing, and a new one that validates.
+"""Name servers of Debian's sid, run without being installed: unbound (1.26 or later) and nsd.
 
-Purpose: the first is what a home router is to us; the second is whom we compare with. The new one (1.26 or later) is taken from
-         Debian's sid without installing it: mmdebstrap unpacks it once into a cache, and its own loader runs it.
-Usage:   with Unbound(recursive_conf(port, stubs)) as u: …      with Unbound(validating_conf(...), program=newest()) as u: u.cpu()
-Result:  `newest()` gives the words that start the new one, `version(words)` its version. A server is ready when it answers.
+Purpose: unbound once as a recursive resolver that validates nothing, what a home router is to us, and once as the validator that we
+         compare with; nsd for the zones. Installing them would start services on port 53 of somebody's machine: mmdebstrap
+         unpacks them once into a cache, and their own loader runs them.
+Usage:   with Unbound(recursive_conf(stubs)) as router, Unbound(validating_conf(...)) as validator: ... validator.cpu()
+Result:  `program(name)` gives the words that start one, `version()` unbound's version. A server is ready when it answers.
 """
 
+import glob
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -15,28 +16,31 @@ import tempfile
 import time
 
 CACHE = os.environ.get("PIPIT_CACHE", os.path.expanduser("~/.cache/pipit"))
-SYSTEM = ["unbound"]
 
 
-def newest():
-    """The words that start sid's unbound; unpacks it at first use (some 100 MB, ten seconds)."""
-    place = os.path.join(CACHE, "sid-unbound")
-    if not os.path.exists(os.path.join(place, "usr/sbin/unbound")):
+def unpacked():
+    """Where sid's programs are; some 100 MB, unpacked at first use in ten seconds."""
+    place = os.path.join(CACHE, "sid-name-servers")
+    if not os.path.isdir(place):
         os.makedirs(CACHE, exist_ok=True)
         fresh = tempfile.mkdtemp(prefix="sid-", dir=CACHE)
         # The mirror's index of sid may be past its date; its signature is checked all the same.
-        subprocess.run(["mmdebstrap", "--quiet", "--variant=extract", "--aptopt=Acquire::Check-Valid-Until false", "--include=unbound", "sid", fresh],
+        subprocess.run(["mmdebstrap", "--quiet", "--variant=extract", "--aptopt=Acquire::Check-Valid-Until false", "--include=unbound,nsd", "sid", fresh],
                        check=True, stdin=subprocess.DEVNULL)
-        shutil.rmtree(place, ignore_errors=True)
         os.rename(fresh, place)
-    libraries = next(os.path.join(place, "usr/lib", name) for name in os.listdir(os.path.join(place, "usr/lib")) if name.endswith("-linux-gnu"))
-    loader = next(os.path.join(libraries, name) for name in os.listdir(libraries) if name.startswith("ld-linux"))
-    return [loader, "--library-path", libraries, os.path.join(place, "usr/sbin/unbound")]
+    return place
 
 
-def version(words):
-    """As it says itself, e.g. `1.26.2`."""
-    return subprocess.run([*words, "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
+def program(name):
+    """The words that start a program of sid, with the libraries it was built for."""
+    place = unpacked()
+    loader = glob.glob(os.path.join(place, "usr/lib/*-linux-gnu*/ld-linux-*"))[0]
+    return [loader, "--library-path", os.path.dirname(loader), os.path.join(place, "usr/sbin", name)]
+
+
+def version():
+    """Unbound's, as it says itself, e.g. `1.26.2`."""
+    return subprocess.run([*program("unbound"), "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
 
 
 def terminated(process):
@@ -91,12 +95,12 @@ def validating_conf(upstream, anchor, more=""):
 class Unbound:
     """A running unbound on 127.0.0.1."""
 
-    def __init__(self, conf, program=SYSTEM):
+    def __init__(self, conf):
         self.port, self.dir = free_port(), tempfile.mkdtemp(prefix="pipit-unbound-")
         with open(os.path.join(self.dir, "unbound.conf"), "w") as out:
             out.write(conf.format(port=self.port, dir=self.dir))
         self.log = open(os.path.join(self.dir, "log"), "w")
-        self.process = subprocess.Popen([*program, "-d", "-c", os.path.join(self.dir, "unbound.conf")], stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen([*program("unbound"), "-d", "-c", os.path.join(self.dir, "unbound.conf")], stdout=self.log, stderr=self.log)
 
     def __enter__(self):
         query = struct.pack("!6H", 7, 0x0100, 1, 0, 0, 0) + b"\7version\4bind\0" + struct.pack("!2H", 16, 3)
