@@ -6,6 +6,7 @@
 //! `ask` puts one question to one upstream after another, `exchange` does the sockets, `upstream` knows who is alive.
 
 mod ask;
+mod attempt;
 mod cache;
 mod exchange;
 mod upstream;
