@@ -62,7 +62,7 @@ pub(super) enum Fault {
 #[derive(Debug)]
 pub(super) struct Heard {
     pub octets: Vec<u8>,
-    pub offer: Offer,
+    offer: Offer,
 }
 
 impl Heard {
@@ -73,7 +73,7 @@ impl Heard {
 
 /// Whether to offer EDNS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Offer {
+enum Offer {
     Edns,
     Plain,
 }
@@ -198,6 +198,16 @@ impl Resolver {
     pub(super) fn useless(&self, upstream: &UpstreamAddress, complaint: String) {
         let now = self.now();
         self.upstream(upstream, |upstream| upstream.note_failure(complaint, now));
+    }
+
+    /// An upstream answered something of use: also that it answers without EDNS.
+    pub(super) fn note_way(&self, address: &UpstreamAddress, heard: &Heard) {
+        let now = self.now();
+        self.upstream(address, |upstream| {
+            if heard.offer == Offer::Plain && !upstream.is_plain(now) {
+                upstream.set_plain(now);
+            }
+        });
     }
 
     /// `None`: the list has changed meanwhile.

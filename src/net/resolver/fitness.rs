@@ -9,3 +9,11 @@ pub enum Fitness {
     /// complaints, each behind "it"
     Unfit(Vec<String>),
 }
+
+impl crate::net::resolver::Resolver {
+    pub(super) fn suspect(&self, _address: &crate::proto::dns::upstream::UpstreamAddress) {}
+
+    pub(super) fn is_unfit(&self, _address: &crate::proto::dns::upstream::UpstreamAddress) -> Option<String> {
+        None
+    }
+}

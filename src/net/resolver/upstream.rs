@@ -129,6 +129,11 @@ impl Upstream {
         }
     }
 
+    /// Whether its last answers were of no use.
+    pub fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
     fn is_dead(&self) -> bool {
         self.failures >= DEAD_AFTER
     }
@@ -225,6 +230,11 @@ impl Pool {
     /// `None`: the list has changed meanwhile.
     pub fn get(&mut self, address: &UpstreamAddress) -> Option<&mut Upstream> {
         self.list.iter_mut().find(|upstream| upstream.address == *address)
+    }
+
+    /// Whether nobody else than this machine can have made an answer.
+    pub fn is_all_loopback(&self) -> bool {
+        self.list.iter().all(|upstream| upstream.address.is_loopback())
     }
 
     pub fn was_useful_lately(&self, now: Instant) -> bool {

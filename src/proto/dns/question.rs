@@ -38,7 +38,7 @@ pub enum Letters {
 }
 
 /// Who judges signatures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Checking {
     /// we alone: CD
     Disabled,
