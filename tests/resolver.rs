@@ -43,6 +43,7 @@ use pipit::proto::dns::reply::write_reply;
 use pipit::proto::dns::table::Fault;
 use pipit::proto::dns::table::Step;
 use pipit::proto::dns::table::Table;
+use pipit::proto::dns::upstream::UpstreamAddress;
 
 const ZONE: &str = "
     . NS ns.test
@@ -219,7 +220,14 @@ fn tricked(trick: Trick, query: &[u8], zone: &Table, n: usize) -> Vec<Vec<u8>> {
 
 fn resolver(upstreams: &[SocketAddr]) -> (Resolver, Hand) {
     let (clock, hand) = Clock::settable(UnixTime(1_800_000_000));
-    (Resolver::new(Upstreams::Listed(upstreams.to_vec()), clock, Rc::new(Metrics::default())), hand)
+    (
+        Resolver::new(
+            Upstreams::Listed(upstreams.iter().copied().map(UpstreamAddress::from).collect()),
+            clock,
+            Rc::new(Metrics::default()),
+        ),
+        hand,
+    )
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
