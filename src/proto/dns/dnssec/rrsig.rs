@@ -215,7 +215,8 @@ impl Signers<'_> {
     }
 
     fn check_one(&self, set: &RrSet, signature: &Rrsig, budget: &mut Budget) -> Result<Result<Verified, Fault>, Halt> {
-        let Some(source) = signature.source(set) else { return Ok(Err(Fault::Wrong)) };
+        // A zone signs what is in it, and nothing else.
+        let Some(source) = signature.source(set).filter(|_| set.owner.is_at_or_below(self.zone)) else { return Ok(Err(Fault::Wrong)) };
         let owner = match &source {
             Source::Itself => set.owner.clone(),
             // A wildcard stands in the zone, and what holds a zone together is not made from one.
@@ -263,9 +264,11 @@ impl Signers<'_> {
     }
 }
 
-/// Types that are never made from a wildcard: a forged NSEC would deny anything (CVE-2017-15105).
+/// Types that are never made from a wildcard: a forged NSEC would deny anything (CVE-2017-15105), and a DNAME would stand
+/// above names for which the wildcard itself stands (RFC 4592 section 4.4).
 fn is_structure(kind: RecordType) -> bool {
-    matches!(kind, RecordType::DNSKEY | RecordType::DS | RecordType::SOA | RecordType::NS | RecordType::NSEC | RecordType::NSEC3)
+    let cuts = matches!(kind, RecordType::DNSKEY | RecordType::DS | RecordType::SOA | RecordType::NS | RecordType::DNAME);
+    cuts || matches!(kind, RecordType::NSEC | RecordType::NSEC3)
 }
 
 #[cfg(test)]

@@ -304,7 +304,7 @@ impl Walk {
             return self.anything(&reply);
         }
         // Below a DNAME there is nothing but what it makes (RFC 6672 section 2.4).
-        if let Some(dname) = reply.dname_above(&owner) {
+        if let Some(dname) = reply.dname_above(&owner).filter(|dname| self.prover.may_rule(&dname.owner, &owner)) {
             let target = dname.target().and_then(|target| substitute(&owner, &dname.owner, &target));
             return self.follow(dname, target, &reply);
         }
