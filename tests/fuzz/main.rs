@@ -11,9 +11,12 @@ mod control;
 mod dns;
 mod engine;
 mod headers;
+mod proofs;
 mod sasl;
 mod smtp_client;
 mod smtp_session;
+#[path = "../dnssec/world.rs"]
+mod world;
 
 #[test]
 fn smtp_session() {
@@ -48,6 +51,11 @@ fn headers() {
 #[test]
 fn dns() {
     engine::run("dns", dns::SEEDS, dns::target);
+}
+
+#[test]
+fn proofs() {
+    engine::run("proofs", proofs::SEEDS, proofs::target);
 }
 
 #[test]
