@@ -38,6 +38,8 @@ pub const SEEDS: &[&[u8]] = &[
     b"\x20\0\0\0\x00\x05\x20\x10\x10\x00\x06\x00\x00\x00",
     b"\x41\0\x01\0\x01\x07\x01\x02\x03\x01\x02\x03\x04\x05",
     b"\x60\0\x02\0\x03\x0a\x80\x10\x20\x00\x0b\x01\x00\x07\x02\x0c\x33\x44\x55",
+    b"\x05\0\0\0\0\x10\x02\x01\x00\0\0\0\0\0",
+    b"\x06\0\0\0\x08\x11\x01\x05\x02\x09\x10\x02\x03\x00",
     b"\x88\x01\0\x03\0\x0d\x01\x01\x01\0\x0e\x20\x01\x03\0\x08\x40\x02\x02",
 ];
 
@@ -59,6 +61,8 @@ struct Stage {
     /// all that is said, in a fixed order
     said: Vec<Said>,
     records: Vec<RawRecord>,
+    /// each set that denies something with its signatures, and whose they are
+    denials: Vec<(Name, Vec<RawRecord>)>,
     zones: Vec<Rc<Zone>>,
 }
 
@@ -80,8 +84,9 @@ impl Stage {
         let mut questions: Vec<Question> = world.answers.keys().cloned().collect();
         questions.sort();
         let said: Vec<Said> = questions.iter().map(|question| world.answers[question].clone()).collect();
-        let records = said.iter().flat_map(|said| said.answer.iter().chain(&said.authority)).cloned().collect();
-        let mut stage = Stage { anchors, answers: world.answers, asked: Vec::new(), said, records, zones: Vec::new() };
+        let records: Vec<RawRecord> = said.iter().flat_map(|said| said.answer.iter().chain(&said.authority)).cloned().collect();
+        let denials = denials(&records);
+        let mut stage = Stage { anchors, answers: world.answers, asked: Vec::new(), said, records, denials, zones: Vec::new() };
         for question in questions {
             let honest = stage.play(&question, &Program::default());
             for zone in &honest.chain {
@@ -124,7 +129,7 @@ impl Stage {
         let other = &self.said[number % self.said.len()];
         let foreign = &self.records[number % self.records.len()];
         let section = usize::from(c & 1);
-        match what % 16 {
+        match what % 20 {
             0 => *said = other.clone(),
             1 => said.rcode = [Rcode::NO_ERROR, Rcode::NX_DOMAIN, Rcode(6), Rcode::SERV_FAIL][usize::from(a % 4)],
             2 => said.authority = other.authority.clone(),
@@ -138,13 +143,14 @@ impl Stage {
             9 => self.renamed(other, said, question.0, a),
             10 => said.sections()[section].push(foreign.clone()),
             11 => said.sections()[section].push(RawRecord { owner: question.0.clone(), ..foreign.clone() }),
+            16.. => self.denied(said, question.0, [a, b, c]),
             _ => {
                 let records = &mut *said.sections()[section];
                 if records.is_empty() {
                     return;
                 }
                 let at = usize::from(a) % records.len();
-                match what % 16 {
+                match what % 20 {
                     12 => drop(records.remove(at)),
                     13 => records[at].owner = [question.0, &foreign.owner][usize::from(c >> 1 & 1)].clone(),
                     14 => field(&mut records[at], foreign, (b, c >> 1)),
@@ -152,6 +158,20 @@ impl Stage {
                 }
             }
         }
+    }
+
+    /// Any choice of what a zone above the name denies.
+    fn denied(&self, said: &mut Said, name: &Name, [zone, which, how]: [u8; 3]) {
+        let above: Vec<Name> = canonical::upwards(name).collect();
+        let zone = &above[usize::from(zone) % above.len()];
+        let own = self.denials.iter().filter(|(signer, _)| signer == zone).map(|(_, set)| set);
+        // The lower two bits say how many: all, or a half, a quarter, an eighth of them.
+        let chosen = own.enumerate().filter(|(at, _)| (at * 7 + usize::from(which >> 2)) % (1 << (which & 3)) == 0);
+        said.authority = chosen.flat_map(|(_, set)| set).cloned().collect();
+        if how & 1 == 0 {
+            said.answer.clear();
+        }
+        said.rcode = if how & 2 == 0 { Rcode::NX_DOMAIN } else { Rcode::NO_ERROR };
     }
 
     /// The sets of another answer, all those of one owner with the name that was asked for (as a wildcard would).
@@ -199,6 +219,19 @@ impl Stage {
             ValidationState::Bogus | ValidationState::Indeterminate => {}
         }
     }
+}
+
+fn denials(records: &[RawRecord]) -> Vec<(Name, Vec<RawRecord>)> {
+    let mut sets: Vec<(Name, Vec<RawRecord>)> = Vec::new();
+    let all = Received::new(Rcode::NO_ERROR, [], records.iter().cloned());
+    for set in all.denials().filter(|set| !set.signatures.is_empty()) {
+        let of_set = |record: &&RawRecord| {
+            let covered = record.rdata.first_chunk::<2>().map(|octets| RecordType(u16::from_be_bytes(*octets)));
+            record.owner == set.owner && (record.rtype == set.kind || record.rtype == RecordType::RRSIG && covered == Some(set.kind))
+        };
+        sets.push((set.signatures[0].signer.clone(), records.iter().filter(of_set).cloned().collect()));
+    }
+    sets
 }
 
 /// An input, taken apart.
