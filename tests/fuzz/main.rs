@@ -6,11 +6,13 @@
 //! the corpus.
 
 mod addresses;
+mod anchors;
 mod configuration;
 mod control;
 mod dns;
 mod engine;
 mod headers;
+mod oracle;
 mod proofs;
 mod sasl;
 mod smtp_client;
@@ -51,6 +53,16 @@ fn headers() {
 #[test]
 fn dns() {
     engine::run("dns", dns::SEEDS, dns::target);
+}
+
+#[test]
+fn anchors() {
+    engine::run("anchors", anchors::SEEDS, anchors::target);
+}
+
+#[test]
+fn oracle() {
+    engine::run("oracle", oracle::SEEDS, oracle::target);
 }
 
 #[test]
