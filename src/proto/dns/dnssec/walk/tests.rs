@@ -323,6 +323,23 @@ fn a_dname_is_not_made_from_a_wildcard() {
 }
 
 #[test]
+fn the_nsec_of_a_wildcard_denies_nothing_elsewhere() {
+    // CVE-2017-15105: under another name it would deny what is there.
+    let signer = Signer::new("example.", 1);
+    let ask = |owner: &str| {
+        let mut records = signer.signed(&["*.example. 300 NSEC example. MX RRSIG NSEC"]);
+        records.iter_mut().for_each(|record| record.owner = name(owner));
+        let mut walk = walk(owner, signer.anchor(), Limits::default());
+        let (verdict, _) = play(&mut walk, |_, kind| match kind {
+            RecordType::DNSKEY => answer(signer.sign(&[signer.dnskey()])),
+            _ => denial(Rcode::NO_ERROR, records.clone()),
+        });
+        verdict.state()
+    };
+    assert_eq!((ask("*.example."), ask("www.example.")), (ValidationState::Secure, ValidationState::Bogus));
+}
+
+#[test]
 fn memory_is_bounded() {
     let signer = Signer::new("example.", 1);
     let deep = "a.".repeat(50) + "example.";
