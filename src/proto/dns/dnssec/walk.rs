@@ -15,6 +15,7 @@ use crate::proto::dns::dnssec::Sha1;
 use crate::proto::dns::dnssec::When;
 use crate::proto::dns::dnssec::anchor::Anchors;
 use crate::proto::dns::dnssec::budget::Budget;
+use crate::proto::dns::dnssec::budget::Halt;
 use crate::proto::dns::dnssec::budget::Limits;
 use crate::proto::dns::dnssec::budget::Used;
 use crate::proto::dns::dnssec::canonical;
@@ -223,26 +224,31 @@ impl Walk {
         }
         let asked = self.asking.take();
         match (input, asked) {
-            (Input::Answer(received), Some(question)) => self.prover.learn(question, Ok(received)),
+            (Input::Answer(received), Some(question)) => {
+                if let Err(halt) = self.prover.budget.keep(received.size()) {
+                    return self.stop(halt.into());
+                }
+                self.prover.learn(question, Ok(received));
+            }
             (Input::Failed(trouble), Some(question)) => self.prover.learn(question, Err(trouble)),
             (Input::Known(zone), _) => self.prover.know(zone),
             (Input::Continue | Input::Answer(_) | Input::Failed(_), _) => {}
         }
         self.prover.budget.resume();
-        let stop = match self.run() {
-            Ok(end) => return self.done(Ok(end)),
-            Err(stop) => stop,
-        };
+        match self.run() {
+            Ok(end) => self.done(Ok(end)),
+            Err(stop) => self.stop(stop),
+        }
+    }
+
+    fn stop(&mut self, stop: Stop) -> Action {
         match stop {
             Stop::Ask(name, kind) => match self.prover.budget.ask() {
                 Ok(()) => {
                     self.asking = Some((name.clone(), kind));
                     Action::Ask { name, kind }
                 }
-                Err(halt) => match Stop::from(halt) {
-                    Stop::Fail(trouble) => self.done(Err(*trouble)),
-                    Stop::Ask(..) | Stop::Pause => Action::Pause,
-                },
+                Err(halt) => self.stop(halt.into()),
             },
             Stop::Pause => Action::Pause,
             Stop::Fail(trouble) => self.done(Err(*trouble)),
@@ -304,7 +310,7 @@ impl Walk {
             return self.anything(&reply);
         }
         // Below a DNAME there is nothing but what it makes (RFC 6672 section 2.4).
-        if let Some(dname) = reply.dname_above(&owner) {
+        if let Some(dname) = reply.dname_above(&owner).filter(|dname| self.prover.may_rule(&dname.owner, &owner)) {
             let target = dname.target().and_then(|target| substitute(&owner, &dname.owner, &target));
             return self.follow(dname, target, &reply);
         }
@@ -329,6 +335,9 @@ impl Walk {
         let owner = self.owner.clone();
         let mut all = Proved { proof: Proof::Secure, ttl: u32::MAX, error: None };
         let mut records = Vec::new();
+        if reply.answer.len() > self.prover.budget.limits().records_per_set {
+            return Err(Halt::Exhausted("the answer has too many RRsets").into());
+        }
         for set in reply.answer.iter().filter(|set| set.owner == owner) {
             let proved = self.prove_set(set, reply)?;
             records.extend(set.records(proved.ttl));
