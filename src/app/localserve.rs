@@ -185,8 +185,11 @@ fn configuration(dir: &Path, (top, site): (&Path, &Site)) -> String {
 const SMTP_PORT: u16 = 1025;
 
 fn tell(dir: &Path) {
-    let (dir, friend) = (dir.display(), dir.join(FRIEND));
-    let friend = friend.display();
+    // As we were called: a build that is tried is in nobody's PATH.
+    let pipit = std::env::args().next().unwrap_or_else(|| "pipit".into());
+    let friend = dir.join(FRIEND).display().to_string();
+    let (anchor, delv) = (dir.join(ANCHOR).display().to_string(), dir.join(DELV_ANCHOR).display().to_string());
+    let dir = dir.display();
     print!(
         "\
 Pipit serves home.test and friend.test on this machine. Ctrl-C ends it.
@@ -195,21 +198,32 @@ Pipit serves home.test and friend.test on this machine. Ctrl-C ends it.
                 accounts {} (password {PASSWORD}), data in {dir}
   friend.test   SMTP 127.0.1.2:1025, submission 127.0.1.2:1587 and 127.0.1.2:1465
                 account {} (password {PASSWORD}), data in {friend}
-  DNS           {DNS}; dead.test, nullmx.test, nohost.test and missing.test go wrong, each in its way
+  DNS           {DNS}; test. is signed, its trust anchor is {anchor} (for BIND {delv})
+                signed: home.test friend.test dane.test both.test opportunistic.test broken.test; unsigned: plain.test sts.test;
+                bogus.test has signatures that do not hold. Only our two have mail servers yet: mail to the others waits
+                dead.test, nullmx.test, nohost.test and missing.test go wrong, each in its way
 
 Try, in another terminal:
 
   a login, and mail that leaves      swaks --server 127.0.0.1:1587 --tls --auth-user ann@home.test --auth-password {PASSWORD} --from ann@home.test --to bob@friend.test
-  read what Bob got                  pipit mail list bob@friend.test --dir {friend}
-  mail from a program                printf 'Subject: hello\\n\\nfrom the command line\\n' | pipit send -f ann@home.test bob@friend.test
+  read what Bob got                  {pipit} mail list bob@friend.test --dir {friend}
+  mail from a program                printf 'Subject: hello\\n\\nfrom the command line\\n' | {pipit} send -f ann@home.test bob@friend.test
   mail from outside                  swaks --server 127.0.0.1:1025 --from x@friend.test --to ann@home.test
-  read what Ann got                  pipit mail list ann@home.test
-  mail that cannot leave             printf 'Subject: hello\\n\\nanybody?\\n' | pipit send -f ann@home.test x@dead.test
-  what waits, and why                pipit queue list
+  read what Ann got                  {pipit} mail list ann@home.test
+  mail that cannot leave             printf 'Subject: hello\\n\\nanybody?\\n' | {pipit} send -f ann@home.test x@dead.test
+  mail to a name that is not proved  printf 'Subject: hello\\n\\nwho are you?\\n' | {pipit} send -f ann@home.test x@bogus.test
+  what waits, and why                {pipit} queue list
+  a key for DANE, and its proof      {pipit} dns lookup --upstream {DNS} --trust-anchor {anchor} _25._tcp.mx.dane.test TLSA
+  the same by BIND                   delv @{} -p {} -a {delv} +root=test _25._tcp.mx.dane.test TLSA
+  a TLSA record that does not match  {pipit} dns lookup --upstream {DNS} --trust-anchor {anchor} _25._tcp.mx.broken.test TLSA
+  a zone that is not signed          {pipit} dns lookup --upstream {DNS} --trust-anchor {anchor} plain.test MX
+  signatures that do not hold        {pipit} dns lookup --upstream {DNS} --trust-anchor {anchor} bogus.test MX
 
 ",
         HOME.accounts.join(", "),
         OTHER.accounts.join(", "),
+        DNS.ip(),
+        DNS.port(),
     );
     // A pipe would keep it until the end.
     let _ = io::stdout().flush();
