@@ -17,12 +17,12 @@ use crate::cli::args::Globals;
 use crate::metrics::Metrics;
 use crate::net::clock::Clock;
 use crate::net::clock::RELEASED;
-use crate::net::resolver::NOT_VALIDATED;
-use crate::net::resolver::Outcome;
-use crate::net::resolver::Resolved;
 use crate::net::resolver::Resolver;
 use crate::net::resolver::Upstreams;
 use crate::proto::dns::RecordType;
+use crate::proto::dns::dnssec::walk::Found;
+use crate::proto::dns::dnssec::walk::Outcome;
+use crate::proto::dns::dnssec::walk::Verdict;
 use crate::proto::dns::name::Name;
 
 /// The object of `--json`.
@@ -30,7 +30,7 @@ use crate::proto::dns::name::Name;
 struct LookupRow {
     rcode: String,
     status: String,
-    note: String,
+    reason: String,
     ede: Vec<EdeRow>,
     answers: Vec<String>,
     chain: Vec<String>,
@@ -49,46 +49,53 @@ pub fn run(globals: &Globals, command: &DnsCommand) -> Result<(), Failure> {
     let upstreams = if upstreams.is_empty() { Upstreams::System } else { Upstreams::Listed(upstreams.clone()) };
     let resolver = Resolver::new(upstreams, Clock::host(RELEASED), Rc::new(Metrics::default()));
     let begun = Instant::now();
-    let resolved = crate::net::run(&LocalExecutor::new(), resolver.query(name, *kind));
+    let verdict = crate::net::run(&LocalExecutor::new(), resolver.query(name, *kind));
     let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let failed = matches!(resolved.outcome, Outcome::Failed(_));
-    let printed = if globals.json { print_row(&resolved, ms) } else { print_text(&resolved, name, *kind, ms) };
+    let printed = if globals.json { print_row(&verdict, ms) } else { print_text(&verdict, name, *kind, ms) };
     printed.map_err(|error| Failure::new(format!("the output could not be written: {error}"), ""))?;
-    if failed {
+    if matches!(verdict.outcome, Outcome::Failed(_)) {
         return Err(Failure::new(format!("{name} {kind}: no answer"), resolver.problem().unwrap_or_default()));
     }
     Ok(())
 }
 
-fn print_row(resolved: &Resolved, ms: u64) -> io::Result<()> {
+fn answers(verdict: &Verdict) -> Vec<String> {
+    let found = match &verdict.outcome {
+        Outcome::Proved { found: Found::Records(records), .. } => &records[..],
+        Outcome::Proved { .. } | Outcome::Failed(_) => &[],
+    };
+    verdict.link_records.iter().chain(found).map(ToString::to_string).collect()
+}
+
+fn print_row(verdict: &Verdict, ms: u64) -> io::Result<()> {
     let row = LookupRow {
-        rcode: resolved.rcode.to_string(),
-        status: resolved.state().to_string(),
-        note: NOT_VALIDATED.to_owned(),
-        ede: resolved.errors.iter().map(|error| EdeRow { code: error.code.0, text: error.text.clone() }).collect(),
-        answers: resolved.answers.iter().map(ToString::to_string).collect(),
-        chain: Vec::new(),
+        rcode: verdict.rcode().to_string(),
+        status: verdict.state().to_string(),
+        reason: verdict.reason.clone(),
+        ede: verdict.errors.iter().map(|error| EdeRow { code: error.code.0, text: error.text.clone() }).collect(),
+        answers: answers(verdict),
+        chain: verdict.chain.iter().map(|zone| zone.name.to_string()).collect(),
         ms,
     };
     writeln!(io::stdout().lock(), "{}", row.serialize_json())
 }
 
-fn print_text(resolved: &Resolved, name: &Name, kind: RecordType, ms: u64) -> io::Result<()> {
+fn print_text(verdict: &Verdict, name: &Name, kind: RecordType, ms: u64) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    for record in &resolved.answers {
+    for record in answers(verdict) {
         writeln!(out, "{record}")?;
     }
-    let words = match resolved.outcome {
-        Outcome::Records => String::new(),
-        Outcome::NoData => format!("{} has no {kind} records\n", resolved.owner),
-        Outcome::NoSuchName => format!("{} does not exist\n", resolved.owner),
+    let words = match &verdict.outcome {
+        Outcome::Proved { found: Found::Records(_), .. } => String::new(),
+        Outcome::Proved { found: Found::NoData, .. } => format!("{} has no {kind} records\n", verdict.owner),
+        Outcome::Proved { found: Found::NoSuchName, .. } => format!("{} does not exist\n", verdict.owner),
         Outcome::Failed(_) => format!("{name} {kind} could not be looked up\n"),
     };
     write!(out, "{words}")?;
-    writeln!(out, "status: {} ({NOT_VALIDATED}), {} in {ms} ms", resolved.state(), resolved.rcode)?;
-    for error in &resolved.errors {
-        let safe: String = error.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        writeln!(out, "reason: {safe}")?;
+    let safe = |text: String| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+    writeln!(out, "status: {} ({}), {} in {ms} ms", verdict.state(), safe(verdict.reason.clone()), verdict.rcode())?;
+    for error in &verdict.errors {
+        writeln!(out, "reason: {}", safe(error.to_string()))?;
     }
     Ok(())
 }

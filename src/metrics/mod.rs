@@ -101,6 +101,10 @@ label!(
     /// How a lookup in the DNS ended.
     DnsOutcome, "result", Records => "records", NoData => "no-data", NoSuchName => "no-such-name", Failed => "failed"
 );
+label!(
+    /// What was proved about a lookup in the DNS (RFC 4035 section 4.3).
+    DnsState, "state", Secure => "secure", Insecure => "insecure", Bogus => "bogus", Indeterminate => "indeterminate"
+);
 
 /// A value read when asked.
 pub struct Gauge {
@@ -131,7 +135,9 @@ pub struct Metrics {
     pub client_connections: Counter,
     pub client_tls: Labelled<TlsOutcome>,
     pub dns_lookups: Labelled<DnsOutcome>,
+    pub dns_states: Labelled<DnsState>,
     pub dns_cached: Counter,
+    pub dns_second_tries: Counter,
     pub dns_queries: Counter,
 }
 
@@ -158,6 +164,13 @@ impl Metrics {
         plain(&mut out, "smtp_client_connections_total", "connections tried to other servers", &self.client_connections);
         labelled(&mut out, "smtp_client_tls_handshakes_total", "TLS handshakes with other servers", &self.client_tls);
         labelled(&mut out, "dns_lookups_total", "lookups in the DNS by their end", &self.dns_lookups);
+        labelled(&mut out, "dns_validations_total", "lookups in the DNS by their DNSSEC state", &self.dns_states);
+        plain(
+            &mut out,
+            "dns_second_tries_total",
+            "lookups tried in another way because the first answers proved nothing",
+            &self.dns_second_tries,
+        );
         plain(&mut out, "dns_lookups_cached_total", "lookups answered from memory", &self.dns_cached);
         plain(&mut out, "dns_upstream_queries_total", "queries sent to upstream resolvers", &self.dns_queries);
         for gauge in gauges {

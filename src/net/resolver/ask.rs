@@ -1,55 +1,49 @@
 //! One question, put to one upstream after another until one gives an answer that can be used.
 //!
 //! Each retry goes to another upstream and has twice the patience. Who answered "I cannot" is not asked again for this
-//! lookup. What an upstream cannot do (EDNS, letter case, UDP) is worked around, and remembered.
+//! question. Whether the answer proves anything is not looked at: `drive` does. Equal questions in flight are one.
 //! A failure says on whose side it lies: our upstreams', unless one of them has shown lately that it reaches the DNS.
 
-use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
-use std::time::Instant;
-
-use ring::rand::SecureRandom;
 
 use crate::net::deadline::Deadline;
 use crate::net::deadline::sleep;
+use crate::net::resolver::Key;
 use crate::net::resolver::Resolver;
-use crate::net::resolver::exchange;
-use crate::net::resolver::exchange::ByUdp;
-use crate::net::resolver::exchange::Echo;
-use crate::net::resolver::exchange::ExchangeFault;
-use crate::net::resolver::exchange::Reply;
-use crate::net::resolver::exchange::Transport;
+use crate::net::resolver::attempt::Asking;
+use crate::net::resolver::attempt::Fault;
+use crate::net::resolver::attempt::Heard;
+use crate::net::resolver::attempt::MAX_PATIENCE;
+use crate::net::resolver::flight::Turn;
 use crate::net::resolver::upstream;
 use crate::net::resolver::upstream::Upstream;
+use crate::net::resolver::upstream::UpstreamAddress;
 use crate::proto::dns::Rcode;
 use crate::proto::dns::RecordType;
 use crate::proto::dns::lookup::ExtendedError;
 use crate::proto::dns::lookup::InfoCode;
+use crate::proto::dns::lookup::Trouble;
 use crate::proto::dns::lookup::TroubleCause;
+use crate::proto::dns::lookup::TroubleState;
 use crate::proto::dns::name::Name;
-use crate::proto::dns::question::Dice;
-use crate::proto::dns::question::Extension;
-use crate::proto::dns::question::Letters;
-use crate::proto::dns::question::Query;
+use crate::proto::dns::question::Checking;
 use crate::proto::dns::reader::Message;
 use crate::proto::dns::response;
-use crate::proto::dns::response::Response;
 use crate::proto::dns::response::ResponseFault;
 
-/// Longest wait for one answer by UDP, however often the patience was doubled.
-const MAX_PATIENCE: Duration = Duration::from_secs(4);
-/// For connecting and the answer by TCP.
-const TCP_PATIENCE: Duration = Duration::from_secs(3);
+/// The whole of a lookup, its proof and all retries included.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Queries sent for one lookup (`resolver.md`, proving 9).
+const MAX_QUERIES: u32 = 60;
 /// For the question whether an upstream reaches anything at all: its answer stands in every cache.
 const CONTROL_PATIENCE: Duration = Duration::from_secs(1);
 /// Upstreams that are asked it.
 const MAX_CONTROLS: u32 = 2;
 /// Before upstreams that cannot be reached are tried once more.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Network errors of one upstream in one lookup.
+/// Network errors of one upstream for one question.
 const MAX_NETWORK_ERRORS: usize = 2;
-/// Ways to ask one upstream: as ever, without EDNS, with its cookie, in small letters.
-const MAX_WAYS: usize = 4;
 
 /// What one lookup may still cost.
 pub(super) struct Budget {
@@ -57,13 +51,22 @@ pub(super) struct Budget {
     pub deadline: Deadline,
 }
 
+/// How to ask, and whom not.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Way {
+    pub checking: Checking,
+    pub avoid: Option<UpstreamAddress>,
+}
+
 /// An answer that can be used, and what the upstream remarked.
-pub(super) struct Understood {
-    pub response: Response,
-    pub errors: Vec<ExtendedError>,
+pub(super) struct Answered {
+    pub from: UpstreamAddress,
+    octets: Vec<u8>,
+    pub remarks: Vec<ExtendedError>,
 }
 
 /// No upstream gave an answer that can be used.
+#[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub rcode: Rcode,
     pub cause: TroubleCause,
@@ -72,77 +75,108 @@ pub(super) struct Failure {
     answered: bool,
     /// some upstream was asked, and said nothing
     silent: bool,
+    /// It ended for want of time or queries: who has some left may do better.
+    spent: bool,
 }
 
-/// Why one upstream gave none.
-enum Fault {
+/// Why an upstream is not heard on this question.
+enum Refusal {
     Code(Rcode, Vec<ExtendedError>),
-    Chain,
-    Useless(String),
-    Silent,
-    Network(String),
-    /// The lookup has used up its queries or time.
-    Spent,
+    Fault(Fault),
 }
 
-/// One question to one upstream.
-struct Asking<'a> {
-    upstream: SocketAddr,
-    name: &'a Name,
-    kind: RecordType,
-    patience: Duration,
+impl Budget {
+    pub fn new() -> Budget {
+        Budget { queries: MAX_QUERIES, deadline: Deadline::after(PATIENCE) }
+    }
 }
 
-/// Whether to offer EDNS.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Offer {
-    Edns,
-    Plain,
+impl Way {
+    /// Whoever is best, and everything that there is.
+    pub fn usual() -> Way {
+        Way { checking: Checking::Disabled, avoid: None }
+    }
+}
+
+impl Answered {
+    pub fn message(&self) -> Message<'_> {
+        Message::read(&self.octets).expect("it was read before it was kept")
+    }
 }
 
 impl Resolver {
-    /// The answer of the first upstream that gives one. Time is left to find out on whose side a failure lies.
-    pub(super) async fn ask(&self, name: &Name, kind: RecordType, budget: &mut Budget) -> Result<Understood, Failure> {
+    /// The answer of the first upstream that gives one.
+    pub(super) async fn ask(&self, question: &Key, way: &Way, budget: &mut Budget) -> Result<Rc<Answered>, Failure> {
+        let key = (question.clone(), way.clone(), self.0.generation.get());
+        loop {
+            let flight = match self.0.questions.board(&key) {
+                Turn::Lead(leader) => {
+                    let asked = self.ask_and_judge(question, way, budget).await.map(Rc::new);
+                    leader.land(asked.clone());
+                    return asked;
+                }
+                Turn::Wait(flight) => flight,
+            };
+            match budget.deadline.within(PATIENCE, flight.wait()).await {
+                Ok(Some(Err(failure))) if failure.spent && !budget.is_spent() => {}
+                Ok(Some(asked)) => return asked,
+                Ok(None) if !budget.deadline.passed() => {}
+                Ok(None) | Err(_) => return Err(self.late()),
+            }
+        }
+    }
+
+    /// Another lookup is asking, for longer than this one can wait.
+    fn late(&self) -> Failure {
+        let useful = self.0.pool.borrow().was_useful_lately(self.now());
+        let cause = if useful { TroubleCause::Zone } else { TroubleCause::Ours };
+        Failure { spent: true, ..Failure::new(cause, vec![ExtendedError::new(InfoCode::OTHER, TOO_LONG)]) }
+    }
+
+    /// Time is left to find out on whose side a failure lies.
+    async fn ask_and_judge(&self, question: &Key, way: &Way, budget: &mut Budget) -> Result<Answered, Failure> {
         let whole = budget.deadline;
         budget.deadline = Deadline::after(whole.left().saturating_sub(CONTROL_PATIENCE * MAX_CONTROLS));
-        let asked = self.ask_in_turn(name, kind, budget).await;
+        let asked = self.ask_in_turn(question, way, budget).await;
         budget.deadline = whole;
         match asked {
-            Ok(understood) => Ok(understood),
+            Ok(answered) => Ok(answered),
             Err(failure) => Err(self.judge(failure, budget).await),
         }
     }
 
-    async fn ask_in_turn(&self, name: &Name, kind: RecordType, budget: &mut Budget) -> Result<Understood, Failure> {
+    async fn ask_in_turn(&self, (name, kind): &Key, way: &Way, budget: &mut Budget) -> Result<Answered, Failure> {
         let mut candidates = self.0.pool.borrow().order(self.now());
-        if candidates.is_empty() {
-            let problem = self.problem().unwrap_or_default();
+        candidates.retain(|candidate| way.avoid.as_ref() != Some(candidate));
+        let Some(first) = candidates.first() else {
+            let problem = self.0.pool.borrow().problem().unwrap_or_default();
             return Err(Failure::ours(ExtendedError::new(InfoCode::NETWORK_ERROR, problem)));
-        }
-        let mut patience = self.upstream(candidates[0], |upstream| upstream.patience()).unwrap_or(MAX_PATIENCE);
+        };
+        let mut patience = self.upstream(first, |upstream| upstream.patience()).unwrap_or(MAX_PATIENCE);
         let mut failure = Failure::new(TroubleCause::Ours, Vec::new());
         let mut unreached = Vec::new();
         let mut at = 0;
-        while !candidates.is_empty() && budget.queries > 0 && !budget.deadline.passed() {
+        while !candidates.is_empty() && !budget.is_spent() {
             at %= candidates.len();
-            let asking = Asking { upstream: candidates[at], name, kind, patience };
-            let fault = match self.attempt(&asking, budget).await {
-                Ok(understood) => return Ok(understood),
+            let upstream = candidates[at].clone();
+            let asking = Asking { upstream: &upstream, name, kind: *kind, checking: way.checking, patience };
+            let refusal = match self.attempt(&asking, budget).await {
+                Ok(heard) => match self.take(&asking, heard) {
+                    Ok(answered) => return Ok(answered),
+                    Err(refusal) => refusal,
+                },
                 Err(Fault::Spent) => break,
-                Err(Fault::Chain) => {
-                    failure.cause = TroubleCause::Zone;
-                    failure.errors.push(ExtendedError::new(InfoCode::OTHER, ResponseFault::Chain.to_string()));
-                    return Err(failure);
-                }
-                Err(fault) => fault,
+                Err(fault) => Refusal::Fault(fault),
             };
-            match &fault {
-                Fault::Silent => {
+            match &refusal {
+                Refusal::Fault(Fault::Silent) => {
                     patience = (patience * 2).min(MAX_PATIENCE);
                     at += 1;
                 }
-                Fault::Network(_) if unreached.iter().filter(|other| **other == asking.upstream).count() + 1 < MAX_NETWORK_ERRORS => {
-                    unreached.push(asking.upstream);
+                Refusal::Fault(Fault::Network(_))
+                    if unreached.iter().filter(|other| **other == upstream).count() + 1 < MAX_NETWORK_ERRORS =>
+                {
+                    unreached.push(upstream.clone());
                     at += 1;
                     if candidates.iter().all(|candidate| unreached.contains(candidate)) {
                         sleep(budget.deadline.shorten(PAUSE)).await;
@@ -150,8 +184,9 @@ impl Resolver {
                 }
                 _ => drop(candidates.remove(at)),
             }
-            failure.note(asking.upstream, fault);
+            failure.note(&upstream, refusal);
         }
+        failure.spent = !candidates.is_empty();
         Err(failure)
     }
 
@@ -166,7 +201,7 @@ impl Resolver {
         }
         failure.errors.sort_by_key(|error| !(is_own(error) && error.code == InfoCode::NO_REACHABLE_AUTHORITY));
         if failure.errors.is_empty() {
-            failure.errors.push(ExtendedError::new(InfoCode::OTHER, "the lookup took too long"));
+            failure.errors.push(ExtendedError::new(InfoCode::OTHER, TOO_LONG));
         }
         failure
     }
@@ -174,174 +209,77 @@ impl Resolver {
     /// Whether an upstream answers what every resolver can.
     async fn reaches_anything(&self, budget: &mut Budget) -> bool {
         let order = self.0.pool.borrow().order(self.now());
-        for upstream in order.into_iter().take(MAX_CONTROLS as usize) {
-            let asking = Asking { upstream, name: &Name::root(), kind: RecordType::NS, patience: CONTROL_PATIENCE };
-            if self.attempt(&asking, budget).await.is_ok() {
+        for upstream in order.iter().take(MAX_CONTROLS as usize) {
+            let checking = Checking::Disabled;
+            let asking = Asking { upstream, name: &Name::root(), kind: RecordType::NS, checking, patience: CONTROL_PATIENCE };
+            if let Ok(heard) = self.attempt(&asking, budget).await
+                && self.take(&asking, heard).is_ok()
+            {
                 return true;
             }
         }
         false
     }
 
-    /// Asks one upstream in the ways that it may need.
-    async fn attempt(&self, asking: &Asking<'_>, budget: &mut Budget) -> Result<Understood, Fault> {
-        let plain = self
-            .upstream(asking.upstream, |upstream| upstream.is_plain(self.now()))
-            .ok_or(Fault::Useless("is not used any more".into()))?;
-        let mut offer = if plain { Offer::Plain } else { Offer::Edns };
-        let mut by = Transport::Udp;
-        for _ in 0..MAX_WAYS {
-            let Some(reply) = self.exchange(asking, offer, by, budget).await? else { continue };
-            let message = Message::read(&reply.octets).map_err(|fault| self.useless(asking, fault.to_string()))?;
-            self.keep_cookie(asking, &message);
-            match message.rcode() {
-                Rcode::FORM_ERR | Rcode::NOT_IMP | Rcode::BAD_VERS if offer == Offer::Edns => {
-                    offer = Offer::Plain;
-                    continue;
-                }
-                Rcode::BAD_COOKIE if by == Transport::Udp => {
-                    by = Transport::Tcp;
-                    continue;
-                }
-                _ => {}
-            }
-            return self.take(asking, &message, offer);
-        }
-        Err(self.useless(asking, "needs too many tries".to_owned()))
-    }
-
-    fn take(&self, asking: &Asking<'_>, message: &Message<'_>, offer: Offer) -> Result<Understood, Fault> {
-        let remarks = message.edns().map_or(&[][..], |edns| &edns.errors);
+    /// What a message is worth, and what it says about who sent it.
+    fn take(&self, asking: &Asking<'_>, heard: Heard) -> Result<Answered, Refusal> {
+        let message = heard.message();
         let said = format!("upstream {}", upstream::shown(asking.upstream));
         let mark =
             |error: &ExtendedError| ExtendedError::new(error.code, format!("{said}: {}", error.text).trim_end_matches(": ").to_owned());
-        let errors: Vec<ExtendedError> = remarks.iter().map(mark).collect();
-        match response::understand(message, asking.name, asking.kind) {
-            Ok(response) => {
-                self.note_useful(asking.upstream, offer);
-                Ok(Understood { response, errors })
+        let remarks: Vec<ExtendedError> = message.edns().map_or(&[][..], |edns| &edns.errors).iter().map(mark).collect();
+        let usable = response::is_usable(&message, asking.name, asking.kind);
+        drop(message);
+        let fault = match usable {
+            Ok(()) => {
+                self.note_useful(asking.upstream, &heard);
+                return Ok(Answered { from: asking.upstream.clone(), octets: heard.octets, remarks });
             }
-            Err(ResponseFault::Chain) => {
-                self.note_useful(asking.upstream, offer);
-                Err(Fault::Chain)
-            }
+            Err(fault) => fault,
+        };
+        match fault {
             // It is alive, and may be right.
-            Err(ResponseFault::Code(Rcode::SERV_FAIL)) => {
+            ResponseFault::Code(Rcode::SERV_FAIL) => {
                 self.upstream(asking.upstream, Upstream::note_alive);
-                Err(Fault::Code(Rcode::SERV_FAIL, errors))
+                Err(Refusal::Code(Rcode::SERV_FAIL, remarks))
+            }
+            ResponseFault::Code(code) => {
+                self.useless(asking.upstream, format!("answers {code}"));
+                Err(Refusal::Code(code, remarks))
+            }
+            ResponseFault::Referral => {
+                self.useless(asking.upstream, fault.to_string());
+                Err(Refusal::Fault(Fault::Useless(fault.to_string())))
             }
             // Whoever owns the zone can make these: they say nothing about the upstream.
-            Err(fault @ (ResponseFault::Broken | ResponseFault::Contradiction)) => Err(Fault::Useless(fault.to_string())),
-            Err(ResponseFault::Code(code)) => {
-                let _ = self.useless(asking, format!("answers {code}"));
-                Err(Fault::Code(code, errors))
+            ResponseFault::Broken | ResponseFault::Contradiction | ResponseFault::Chain => {
+                Err(Refusal::Fault(Fault::Useless(fault.to_string())))
             }
-            Err(fault @ ResponseFault::Referral) => Err(self.useless(asking, fault.to_string())),
         }
     }
 
-    /// One query and its answer; `None`: ask again, something was learnt about the upstream.
-    async fn exchange(&self, asking: &Asking<'_>, offer: Offer, by: Transport, budget: &mut Budget) -> Result<Option<Reply>, Fault> {
-        let waiting = budget.deadline.within(MAX_PATIENCE, self.0.gate.acquire()).await;
-        let _permit = waiting.map_err(|_| Fault::Spent)?;
-        let mut folded = Echo::AsSent;
-        if by == Transport::Udp {
-            let query = self.query_for(asking, offer, budget)?;
-            let begun = Instant::now();
-            match exchange::by_udp(asking.upstream, &query, budget.deadline.shorten(asking.patience)).await {
-                Ok(ByUdp::Reply(reply)) => {
-                    self.upstream(asking.upstream, |upstream| upstream.note_answer(begun.elapsed()));
-                    return Ok(Some(reply));
-                }
-                Ok(ByUdp::AskTcp(echo)) => folded = echo,
-                Err(fault) => return Err(self.fault(asking, fault)),
-            }
-        }
-        let query = self.query_for(asking, offer, budget)?;
-        match exchange::by_tcp(asking.upstream, &query, budget.deadline.shorten(TCP_PATIENCE)).await {
-            Ok(reply) => {
-                self.upstream(asking.upstream, |upstream| {
-                    upstream.note_answer(upstream.patience() / 3);
-                    if folded == Echo::Folded && reply.letters == Echo::Folded {
-                        upstream.letters = Letters::Small;
-                    }
-                });
-                Ok(Some(reply))
-            }
-            // No TCP, and letters that came back folded: better small letters than no answers.
-            Err(_) if folded == Echo::Folded => {
-                self.upstream(asking.upstream, |upstream| upstream.letters = Letters::Small);
-                Ok(None)
-            }
-            Err(fault) => Err(self.fault(asking, fault)),
-        }
-    }
-
-    fn query_for(&self, asking: &Asking<'_>, offer: Offer, budget: &mut Budget) -> Result<Query, Fault> {
-        budget.queries = budget.queries.checked_sub(1).ok_or(Fault::Spent)?;
-        self.0.metrics.dns_queries.add_one();
-        let mut octets = [0; 34];
-        self.0.random.fill(&mut octets).map_err(|_| Fault::Network("this machine gives no random numbers".to_owned()))?;
-        let (id, letters) = octets.split_at(2);
-        let dice = Dice { id: u16::from_be_bytes([id[0], id[1]]), letters: letters.try_into().expect("32 of 34 octets are left") };
-        let (letters, cookie) = self
-            .upstream(asking.upstream, |upstream| (upstream.letters, upstream.cookie.clone()))
-            .ok_or(Fault::Useless("is not used any more".into()))?;
-        let extension = match offer {
-            Offer::Edns => Extension::Edns { cookie: &cookie },
-            Offer::Plain => Extension::Plain,
-        };
-        Ok(Query::new(asking.name, asking.kind, letters, extension, &dice))
-    }
-
-    fn keep_cookie(&self, asking: &Asking<'_>, message: &Message<'_>) {
-        if let Some(edns) = message.edns() {
-            self.upstream(asking.upstream, |upstream| upstream.keep_cookie(&edns.cookie));
-        }
-    }
-
-    fn note_useful(&self, address: SocketAddr, offer: Offer) {
+    fn note_useful(&self, address: &UpstreamAddress, heard: &Heard) {
         let now = self.now();
-        if self.problem().is_some() || !self.0.pool.borrow().was_useful_lately(now) {
+        let failed = self.upstream(address, |upstream| upstream.has_failed()).unwrap_or(false);
+        if failed || !self.0.pool.borrow().was_useful_lately(now) {
             self.0.cache.borrow_mut().forget_our_failures();
         }
-        self.upstream(address, |upstream| {
-            upstream.note_useful(now);
-            if offer == Offer::Plain && !upstream.is_plain(now) {
-                upstream.set_plain(now);
-            }
-        });
-    }
-
-    fn useless(&self, asking: &Asking<'_>, complaint: String) -> Fault {
-        let now = self.now();
-        self.upstream(asking.upstream, |upstream| upstream.note_failure(complaint.clone(), now));
-        Fault::Useless(complaint)
-    }
-
-    fn fault(&self, asking: &Asking<'_>, fault: ExchangeFault) -> Fault {
-        let fault = match fault {
-            ExchangeFault::Unreadable(why) => return self.useless(asking, why),
-            ExchangeFault::Silent => Fault::Silent,
-            ExchangeFault::Network(error) => Fault::Network(error.to_string()),
-        };
-        let complaint = if let Fault::Network(why) = &fault { format!("cannot be reached ({why})") } else { "does not answer".to_owned() };
-        let _ = self.useless(asking, complaint);
-        fault
-    }
-
-    fn upstream<T>(&self, address: SocketAddr, with: impl FnOnce(&mut Upstream) -> T) -> Option<T> {
-        self.0.pool.borrow_mut().get(address).map(with)
-    }
-
-    fn now(&self) -> Instant {
-        self.0.clock.instant()
+        self.upstream(address, |upstream| upstream.note_useful(now));
+        self.note_way(address, heard);
     }
 }
+
+const TOO_LONG: &str = "the lookup took too long";
 
 /// Not passed on from an upstream.
 fn is_own(error: &ExtendedError) -> bool {
     !error.text.starts_with("upstream ")
+}
+
+impl Budget {
+    fn is_spent(&self) -> bool {
+        self.queries == 0 || self.deadline.passed()
+    }
 }
 
 impl Failure {
@@ -350,27 +288,43 @@ impl Failure {
     }
 
     fn new(cause: TroubleCause, errors: Vec<ExtendedError>) -> Failure {
-        Failure { rcode: Rcode::SERV_FAIL, cause, errors, answered: false, silent: false }
+        Failure { rcode: Rcode::SERV_FAIL, cause, errors, answered: false, silent: false, spent: false }
+    }
+
+    /// No answer, hence no verdict (RFC 4035 section 4.3).
+    pub fn to_trouble(&self) -> Trouble {
+        Trouble { state: TroubleState::Indeterminate, cause: self.cause, errors: self.errors.clone(), zone: None }
+    }
+
+    /// Whether an upstream has said that it cannot, which it may say of what it holds to be bogus.
+    pub fn is_server_failure(&self) -> bool {
+        self.answered && self.rcode == Rcode::SERV_FAIL
     }
 
     /// Keeps what is new about it.
-    fn note(&mut self, address: SocketAddr, fault: Fault) {
+    fn note(&mut self, address: &UpstreamAddress, refusal: Refusal) {
         let address = upstream::shown(address);
-        self.answered |= matches!(fault, Fault::Code(..) | Fault::Useless(_));
-        self.silent |= matches!(fault, Fault::Silent);
-        let errors = match fault {
-            Fault::Code(code, errors) if errors.is_empty() => {
+        self.answered |= matches!(refusal, Refusal::Code(..) | Refusal::Fault(Fault::Useless(_)));
+        self.silent |= matches!(refusal, Refusal::Fault(Fault::Silent));
+        let errors = match refusal {
+            Refusal::Code(code, errors) if errors.is_empty() => {
                 self.rcode = code;
                 vec![ExtendedError::new(InfoCode::OTHER, format!("upstream {address} answers {code}"))]
             }
-            Fault::Code(code, errors) => {
+            Refusal::Code(code, errors) => {
                 self.rcode = code;
                 errors
             }
-            Fault::Useless(why) => vec![ExtendedError::new(InfoCode::INVALID_DATA, format!("upstream {address} {why}"))],
-            Fault::Silent => vec![ExtendedError::new(InfoCode::NO_REACHABLE_AUTHORITY, format!("{address} does not answer"))],
-            Fault::Network(why) => vec![ExtendedError::new(InfoCode::NETWORK_ERROR, format!("{address} cannot be reached: {why}"))],
-            Fault::Chain | Fault::Spent => Vec::new(),
+            Refusal::Fault(Fault::Useless(why)) => {
+                vec![ExtendedError::new(InfoCode::INVALID_DATA, format!("upstream {address} {why}"))]
+            }
+            Refusal::Fault(Fault::Silent) => {
+                vec![ExtendedError::new(InfoCode::NO_REACHABLE_AUTHORITY, format!("{address} does not answer"))]
+            }
+            Refusal::Fault(Fault::Network(why)) => {
+                vec![ExtendedError::new(InfoCode::NETWORK_ERROR, format!("{address} cannot be reached: {why}"))]
+            }
+            Refusal::Fault(Fault::Spent) => Vec::new(),
         };
         for error in errors {
             if !self.errors.contains(&error) {

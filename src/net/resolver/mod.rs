@@ -1,65 +1,92 @@
-//! Asks recursive resolvers ("upstreams") for records: `Resolver` is the product's `Lookup` (`resolver.md`, Asking).
+//! Asks recursive resolvers ("upstreams") for records, and proves what they say: `Resolver` is the product's `Lookup`
+//! (`resolver.md`).
 //!
-//! Nothing is validated yet: an answer that arrived is insecure, with a note that says so; one that did not is
-//! indeterminate. Equal questions in flight are asked once, outcomes are kept (`cache`), work and time are bounded per
-//! lookup. Everything is on the one thread; no libc resolver is involved.
-//! `ask` puts one question to one upstream after another, `exchange` does the sockets, `upstream` knows who is alive.
+//! Every answer is validated from a trust anchor down and carries its state. Equal questions in flight are asked once
+//! (`flight`), verdicts and the zones on the way to them are kept (`cache`, `ledger`), work and time are bounded per lookup.
+//! Everything is on the one thread; no libc resolver is involved.
+//! `drive` leads `proto::dns::dnssec::walk` to its verdict, `believe` takes that of a validator on this machine instead, `ask`
+//! puts one question to one upstream after another, `attempt` and `exchange` to one, `upstream` knows who is alive.
 
 mod ask;
+mod attempt;
+mod believe;
 mod cache;
+mod drive;
 mod exchange;
+mod fitness;
+mod flight;
+mod ledger;
 mod upstream;
 
-use std::cell::OnceCell;
+use std::cell::Cell;
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::Duration;
 
 use ring::rand::SystemRandom;
-use smol::channel::Receiver;
-use smol::channel::Sender;
 use smol::lock::Semaphore;
 
 use crate::metrics::DnsOutcome;
+use crate::metrics::DnsState;
 use crate::metrics::Metrics;
+use crate::net::clock::Certainty;
 use crate::net::clock::Clock;
-use crate::net::deadline::Deadline;
+use crate::net::resolver::ask::Answered;
 use crate::net::resolver::ask::Budget;
+use crate::net::resolver::ask::Failure;
+use crate::net::resolver::ask::Way;
 use crate::net::resolver::cache::Cache;
+use crate::net::resolver::flight::Flights;
+use crate::net::resolver::flight::Turn;
 use crate::net::resolver::upstream::Changed;
 use crate::net::resolver::upstream::Pool;
 pub use crate::net::resolver::upstream::Upstreams;
-use crate::proto::dns::MAX_LINKS;
-use crate::proto::dns::Rcode;
 use crate::proto::dns::RecordType;
+use crate::proto::dns::dnssec::Sha1;
+use crate::proto::dns::dnssec::anchor::Anchors;
+use crate::proto::dns::dnssec::budget::Limits;
+use crate::proto::dns::dnssec::rrset::Received;
+use crate::proto::dns::dnssec::walk::Found;
+use crate::proto::dns::dnssec::walk::Outcome;
+use crate::proto::dns::dnssec::walk::Policy;
+use crate::proto::dns::dnssec::walk::Verdict;
 use crate::proto::dns::lookup::Answer;
 use crate::proto::dns::lookup::ExtendedError;
 use crate::proto::dns::lookup::InfoCode;
-use crate::proto::dns::lookup::Link;
 use crate::proto::dns::lookup::Lookup;
-use crate::proto::dns::lookup::Proof;
-use crate::proto::dns::lookup::Rdata;
 use crate::proto::dns::lookup::Record;
 use crate::proto::dns::lookup::Trouble;
-use crate::proto::dns::lookup::TroubleCause;
-use crate::proto::dns::lookup::TroubleState;
 use crate::proto::dns::lookup::ValidationState;
 use crate::proto::dns::name::Name;
-use crate::proto::dns::reader::RawRecord;
-use crate::proto::dns::response::End;
-use crate::proto::dns::response::ResponseFault;
 
-/// The whole of a lookup, all CNAMEs and retries included.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Queries sent for one lookup (`resolver.md`, proving 9).
-const MAX_QUERIES: u32 = 60;
 /// Exchanges at a time: each is a socket, and the rest of the server needs some too.
 const MAX_EXCHANGES: usize = 64;
-/// What is said about every answer until signatures are looked at.
-pub const NOT_VALIDATED: &str = "not validated by this build";
 
 type Key = (Name, RecordType);
+/// Counts up whenever everything is forgotten: what began before must not be kept or shared afterwards.
+type Generation = u64;
+
+/// Whether the AD bit of upstreams on this machine is believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrustAd {
+    #[default]
+    No,
+    Yes,
+}
+
+/// What is believed without proof.
+#[derive(Clone, Debug)]
+pub struct Beliefs {
+    pub policy: Policy,
+    pub trust_ad: TrustAd,
+}
+
+impl Default for Beliefs {
+    /// The root's keys alone.
+    fn default() -> Beliefs {
+        let policy = Policy { anchors: Rc::new(Anchors::built_in()), sha1: Sha1::default(), limits: Limits::default() };
+        Beliefs { policy, trust_ad: TrustAd::No }
+    }
+}
 
 /// A handle; clones share upstreams and memory.
 #[derive(Clone)]
@@ -67,95 +94,30 @@ pub struct Resolver(Rc<Inner>);
 
 struct Inner {
     pool: RefCell<Pool>,
+    beliefs: RefCell<Beliefs>,
     cache: RefCell<Cache>,
-    flights: RefCell<HashMap<Key, Rc<Flight>>>,
+    generation: Cell<Generation>,
+    /// of the clock, when the memory was empty
+    certainty: Cell<Certainty>,
+    lookups: Flights<(Key, Generation), Rc<Verdict>>,
+    questions: Flights<(Key, Way, Generation), Result<Rc<Answered>, Failure>>,
     gate: Semaphore,
     random: SystemRandom,
     clock: Clock,
     metrics: Rc<Metrics>,
 }
 
-/// How a lookup of any type ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Records,
-    NoData,
-    NoSuchName,
-    Failed(TroubleCause),
-}
-
-/// The outcome of a lookup of any type, records not decoded.
-#[derive(Clone, Debug)]
-pub struct Resolved {
-    pub outcome: Outcome,
-    pub rcode: Rcode,
-    /// the end of the CNAMEs
-    pub owner: Name,
-    pub links: Vec<(Name, Name)>,
-    /// the CNAME records and those of the owner
-    pub answers: Vec<RawRecord>,
-    pub errors: Vec<ExtendedError>,
-}
-
-impl Resolved {
-    fn new(owner: Name, outcome: Outcome) -> Resolved {
-        Resolved { outcome, rcode: Rcode::NO_ERROR, owner, links: Vec::new(), answers: Vec::new(), errors: Vec::new() }
-    }
-
-    /// What it costs to keep.
-    fn octets(&self) -> usize {
-        let names = |from: &Name, to: &Name| from.as_wire().len() + to.as_wire().len() + 48;
-        let records = self.answers.iter().map(|record| record.owner.as_wire().len() + record.rdata.len() + 80);
-        let links = self.links.iter().map(|(from, to)| names(from, to));
-        let errors = self.errors.iter().map(|error| error.text.len() + 40);
-        self.owner.as_wire().len() + records.chain(links).chain(errors).sum::<usize>() + size_of::<Resolved>()
-    }
-
-    pub fn state(&self) -> ValidationState {
-        match self.outcome {
-            Outcome::Records | Outcome::NoData | Outcome::NoSuchName => ValidationState::Insecure,
-            Outcome::Failed(_) => ValidationState::Indeterminate,
-        }
-    }
-}
-
-/// A lookup that others wait for too.
-struct Flight {
-    result: OnceCell<Rc<Resolved>>,
-    /// Closes when the lookup is over, or was dropped by who led it.
-    landed: Receiver<()>,
-}
-
-/// Who does the lookup. Dropping it wakes those who wait; without a result one of them leads next.
-struct Leader<'a> {
-    resolver: &'a Inner,
-    key: &'a Key,
-    flight: Rc<Flight>,
-    _closes: Sender<()>,
-}
-
-impl<'a> Leader<'a> {
-    fn begin(resolver: &'a Inner, key: &'a Key) -> Leader<'a> {
-        let (closes, landed) = smol::channel::bounded(1);
-        let flight = Rc::new(Flight { result: OnceCell::new(), landed });
-        resolver.flights.borrow_mut().insert(key.clone(), Rc::clone(&flight));
-        Leader { resolver, key, flight, _closes: closes }
-    }
-}
-
-impl Drop for Leader<'_> {
-    fn drop(&mut self) {
-        self.resolver.flights.borrow_mut().remove(self.key);
-    }
-}
-
 impl Resolver {
-    /// A resolver with an empty memory. Opens nothing but the list of upstreams.
+    /// A resolver with an empty memory, that believes the root's keys. Opens nothing but the list of upstreams.
     pub fn new(upstreams: Upstreams, clock: Clock, metrics: Rc<Metrics>) -> Resolver {
         Resolver(Rc::new(Inner {
             pool: RefCell::new(Pool::new(upstreams)),
+            beliefs: RefCell::default(),
             cache: RefCell::new(Cache::new(cache::MAX_OCTETS)),
-            flights: RefCell::default(),
+            generation: Cell::default(),
+            certainty: Cell::new(clock.certainty()),
+            lookups: Flights::default(),
+            questions: Flights::default(),
             gate: Semaphore::new(MAX_EXCHANGES),
             random: SystemRandom::new(),
             clock,
@@ -169,124 +131,101 @@ impl Resolver {
         self.flush();
     }
 
-    /// Forgets all answers.
+    /// Believes something else from now on, and forgets what followed from the former beliefs.
+    pub fn set_beliefs(&self, beliefs: Beliefs) {
+        *self.0.beliefs.borrow_mut() = beliefs;
+        self.flush();
+    }
+
+    /// Forgets all verdicts and zones, those too that lookups under way will find.
     pub fn flush(&self) {
+        self.0.generation.set(self.0.generation.get() + 1);
         self.0.cache.borrow_mut().clear();
     }
 
-    /// Why nobody can be asked, in words for `status`; `None` while somebody can.
+    /// Why lookups must fail, in words for `status` and with what to do; `None` while they can succeed.
     pub fn problem(&self) -> Option<String> {
-        self.0.pool.borrow().problem()
+        let nobody = self.0.pool.borrow().problem();
+        let unbelieving = || self.0.beliefs.borrow().policy.anchors.is_empty().then(|| NO_ANCHOR.to_owned());
+        nobody.or_else(unbelieving)
     }
 
-    /// Looks up records of any type. Ends within 10 s; dropping it is harmless.
-    pub async fn query(&self, name: &Name, kind: RecordType) -> Rc<Resolved> {
-        let resolved = self.shared(&(name.clone(), kind)).await;
-        self.0.metrics.dns_lookups.add_one(match resolved.outcome {
-            Outcome::Records => DnsOutcome::Records,
-            Outcome::NoData => DnsOutcome::NoData,
-            Outcome::NoSuchName => DnsOutcome::NoSuchName,
+    /// Looks up and proves records of any type. Ends within 10 s; dropping it is harmless.
+    pub async fn query(&self, name: &Name, kind: RecordType) -> Rc<Verdict> {
+        let verdict = self.shared(&(name.clone(), kind)).await;
+        self.0.metrics.dns_lookups.add_one(match &verdict.outcome {
+            Outcome::Proved { found: Found::Records(_), .. } => DnsOutcome::Records,
+            Outcome::Proved { found: Found::NoData, .. } => DnsOutcome::NoData,
+            Outcome::Proved { found: Found::NoSuchName, .. } => DnsOutcome::NoSuchName,
             Outcome::Failed(_) => DnsOutcome::Failed,
         });
-        resolved
+        self.0.metrics.dns_states.add_one(match verdict.state() {
+            ValidationState::Secure => DnsState::Secure,
+            ValidationState::Insecure => DnsState::Insecure,
+            ValidationState::Bogus => DnsState::Bogus,
+            ValidationState::Indeterminate => DnsState::Indeterminate,
+        });
+        verdict
     }
 
-    async fn shared(&self, key: &Key) -> Rc<Resolved> {
+    /// What an upstream says, proved by nothing and not kept: for who proves it in another way (RFC 5011). Within 10 s.
+    pub async fn fetch(&self, name: &Name, kind: RecordType) -> Result<Received, Trouble> {
+        let asked = self.ask(&(name.clone(), kind), &Way::usual(), &mut Budget::new()).await;
+        asked.map(|answered| Received::of(&answered.message())).map_err(|failure| failure.to_trouble())
+    }
+
+    async fn shared(&self, key: &Key) -> Rc<Verdict> {
         let inner = &self.0;
         loop {
-            if inner.pool.borrow_mut().refresh() == Changed::Yes {
-                self.flush();
-            }
+            self.flush_if_changed();
             if let Some(known) = inner.cache.borrow_mut().find(key, inner.clock.instant()) {
                 inner.metrics.dns_cached.add_one();
                 return known;
             }
-            let flight = inner.flights.borrow().get(key).cloned();
-            let Some(flight) = flight else { break };
-            let _ = flight.landed.recv().await;
-            if let Some(resolved) = flight.result.get() {
-                return Rc::clone(resolved);
+            let generation = inner.generation.get();
+            let leader = match inner.lookups.board(&(key.clone(), generation)) {
+                Turn::Lead(leader) => leader,
+                Turn::Wait(flight) => match flight.wait().await {
+                    Some(verdict) => return verdict,
+                    None => continue,
+                },
+            };
+            let verdict = Rc::new(self.prove(key).await);
+            if inner.generation.get() == generation {
+                inner.cache.borrow_mut().keep(key, &remembered(&verdict), inner.clock.instant());
             }
+            leader.land(Rc::clone(&verdict));
+            return verdict;
         }
-        let leader = Leader::begin(inner, key);
-        let (resolved, ttl) = self.follow(key).await;
-        let resolved = Rc::new(resolved);
-        inner.cache.borrow_mut().keep(key, &remembered(&resolved), ttl, inner.clock.instant());
-        let _ = leader.flight.result.set(Rc::clone(&resolved));
-        resolved
     }
 
-    /// Asks, and asks on where the answer stops at a CNAME. Gives how long the outcome holds, in seconds.
-    async fn follow(&self, (name, kind): &Key) -> (Resolved, u32) {
-        let mut budget = Budget { queries: MAX_QUERIES, deadline: Deadline::after(PATIENCE) };
-        let mut all = Resolved::new(name.clone(), Outcome::NoData);
-        let mut ttl = u32::MAX;
-        loop {
-            let owner = all.owner.clone();
-            let understood = match self.ask(&owner, *kind, &mut budget).await {
-                Ok(understood) => understood,
-                Err(failure) => {
-                    all.errors.extend(failure.errors);
-                    return (Resolved { outcome: Outcome::Failed(failure.cause), rcode: failure.rcode, ..all }, 0);
-                }
-            };
-            let response = understood.response;
-            ttl = ttl.min(response.ttl);
-            all.errors.extend(understood.errors);
-            all.owner = response.owner;
-            all.links.extend(response.links);
-            all.answers.extend(response.records);
-            let again = all.links.iter().any(|(from, _)| *from == all.owner);
-            if again || all.links.len() > MAX_LINKS {
-                all.errors.push(ExtendedError::new(InfoCode::OTHER, ResponseFault::Chain.to_string()));
-                return (Resolved { outcome: Outcome::Failed(TroubleCause::Zone), rcode: Rcode::SERV_FAIL, ..all }, 0);
-            }
-            (all.outcome, all.rcode) = match response.end {
-                End::Records => (Outcome::Records, Rcode::NO_ERROR),
-                End::NoData => (Outcome::NoData, Rcode::NO_ERROR),
-                End::NoSuchName => (Outcome::NoSuchName, Rcode::NX_DOMAIN),
-                End::Open => continue,
-            };
-            return (all, ttl);
+    /// What was found through other upstreams, or by a clock that was believed less or more, is not true any more.
+    fn flush_if_changed(&self) {
+        let certainty = self.0.clock.certainty();
+        let other_time = self.0.certainty.replace(certainty) != certainty;
+        let others = self.0.pool.borrow_mut().refresh() == Changed::Yes;
+        if other_time || others {
+            self.flush();
         }
     }
 }
 
+const NO_ANCHOR: &str = "no DNSSEC trust anchor is left, so that no answer of the DNS can be proved: name a file with one in \
+                         dns.trust-anchor, or install a newer version of this program";
+
 /// As it will be told from memory: a failure then says so (RFC 8914 section 4.14).
-fn remembered(resolved: &Rc<Resolved>) -> Rc<Resolved> {
-    if !matches!(resolved.outcome, Outcome::Failed(_)) {
-        return Rc::clone(resolved);
-    }
-    let mut told = Resolved::clone(resolved);
-    told.errors.push(ExtendedError::new(InfoCode::CACHED_ERROR, ""));
+fn remembered(verdict: &Rc<Verdict>) -> Rc<Verdict> {
+    let Outcome::Failed(trouble) = &verdict.outcome else { return Rc::clone(verdict) };
+    let cached = ExtendedError::new(InfoCode::CACHED_ERROR, "");
+    let mut trouble = trouble.clone();
+    trouble.errors.push(cached.clone());
+    let mut told = Verdict { outcome: Outcome::Failed(trouble), ..Verdict::clone(verdict) };
+    told.errors.push(cached);
     Rc::new(told)
 }
 
 impl Lookup for Resolver {
     async fn lookup<R: Record>(&self, name: &Name) -> Answer<R> {
-        answer(&*self.query(name, R::TYPE).await)
+        self.query(name, R::TYPE).await.to_answer()
     }
-}
-
-fn answer<R: Record>(resolved: &Resolved) -> Answer<R> {
-    let owner = resolved.owner.clone();
-    let answer = match resolved.outcome {
-        Outcome::Records => {
-            let here = resolved.answers.iter().filter(|record| record.rtype == R::TYPE && record.owner == owner);
-            let records: Vec<R> = here.filter_map(|record| R::decode(&Rdata::alone(&record.rdata))).collect();
-            if records.is_empty() {
-                Answer::failed(owner, Trouble::indeterminate("no record of the answer can be read"))
-            } else {
-                Answer::records(owner, Proof::Insecure, records)
-            }
-        }
-        Outcome::NoData => Answer::no_data(owner, Proof::Insecure),
-        Outcome::NoSuchName => Answer::no_such_name(owner, Proof::Insecure),
-        Outcome::Failed(cause) => {
-            let errors = resolved.errors.clone();
-            Answer::failed(owner, Trouble { state: TroubleState::Indeterminate, cause, errors, zone: None })
-        }
-    };
-    let link = |(from, to): &(Name, Name)| Link { from: from.clone(), to: to.clone(), state: ValidationState::Insecure };
-    answer.with_links(resolved.links.iter().map(link).collect()).with_note(NOT_VALIDATED)
 }

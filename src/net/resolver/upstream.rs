@@ -22,6 +22,9 @@ use crate::proto::dns::question::Letters;
 use crate::proto::dns::resolv_conf;
 use crate::proto::dns::resolv_conf::Nameserver;
 
+/// How an upstream is known.
+pub type UpstreamAddress = SocketAddr;
+
 const DNS_PORT: u16 = 53;
 const SYSTEM_FILE: &str = "/etc/resolv.conf";
 /// The first wait for an answer is three smoothed round trips within these bounds (`resolver.md`).
@@ -128,6 +131,11 @@ impl Upstream {
         }
     }
 
+    /// Whether its last answers were of no use.
+    pub fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
     fn is_dead(&self) -> bool {
         self.failures >= DEAD_AFTER
     }
@@ -226,6 +234,11 @@ impl Pool {
         self.list.iter_mut().find(|upstream| upstream.address == address)
     }
 
+    /// Whether nobody else than this machine can have made an answer.
+    pub fn is_all_loopback(&self) -> bool {
+        self.list.iter().all(|upstream| upstream.address.ip().is_loopback())
+    }
+
     pub fn was_useful_lately(&self, now: Instant) -> bool {
         self.list.iter().any(|upstream| upstream.last_useful.is_some_and(|at| now < at + LATELY))
     }
@@ -249,13 +262,13 @@ impl Pool {
             return self.unreadable.as_ref().map(told);
         }
         let complaints: Vec<String> =
-            self.list.iter().map(|upstream| format!("{} {}", shown(upstream.address), upstream.complaint)).collect();
+            self.list.iter().map(|upstream| format!("{} {}", shown(&upstream.address), upstream.complaint)).collect();
         Some(format!("no DNS resolver answers: {}", complaints.join("; ")))
     }
 }
 
 /// The address, with its port only where that is not the usual one.
-pub fn shown(address: SocketAddr) -> String {
+pub fn shown(address: &SocketAddr) -> String {
     if address.port() == DNS_PORT { address.ip().to_string() } else { address.to_string() }
 }
 

@@ -1,8 +1,7 @@
 //! DNS as octets and text (RFC 1035, 6891, 8914): names, records, a bounded reader, questions, and what an answer means.
 //!
 //! Read `lookup` first: it is what the rest of the program sees. Nothing here waits, opens a socket or knows the time;
-//! `net::resolver` asks, `table` answers in tests. Signatures are not looked at yet: no answer is ever `Secure` but in a
-//! table.
+//! `net::resolver` asks, `dnssec` says what the answers prove, `table` answers in tests.
 
 pub mod dnssec;
 pub mod ede;
@@ -88,7 +87,7 @@ pub struct Rcode(pub u16);
 
 numbers!(Rcode, RCODES,
     NO_ERROR = 0 "NOERROR", FORM_ERR = 1 "FORMERR", SERV_FAIL = 2 "SERVFAIL", NX_DOMAIN = 3 "NXDOMAIN", NOT_IMP = 4 "NOTIMP",
-    REFUSED = 5 "REFUSED", NOT_AUTH = 9 "NOTAUTH", BAD_VERS = 16 "BADVERS", BAD_COOKIE = 23 "BADCOOKIE",
+    REFUSED = 5 "REFUSED", YX_DOMAIN = 6 "YXDOMAIN", NOT_AUTH = 9 "NOTAUTH", BAD_VERS = 16 "BADVERS", BAD_COOKIE = 23 "BADCOOKIE",
 );
 
 impl fmt::Display for Rcode {

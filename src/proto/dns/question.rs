@@ -13,6 +13,7 @@ use crate::proto::dns::reader::OPTION_COOKIE;
 /// The largest answer by UDP that we ask for: fits one packet nearly everywhere (RFC 9715 section 3).
 pub const UDP_PAYLOAD: u16 = 1232;
 const RD: u16 = 1 << 8;
+const AD: u16 = 1 << 5;
 const CD: u16 = 1 << 4;
 const DO: u16 = 1 << 15;
 const HEADER: usize = 12;
@@ -42,6 +43,23 @@ pub enum Extension<'a> {
     Plain,
 }
 
+/// Whether the upstream shall validate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Checking {
+    /// CD: everything, whatever it thinks of it
+    Disabled,
+    /// AD instead: what it believes, and whether it does (RFC 6840 section 5.7)
+    Enabled,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    pub name: &'a Name,
+    pub kind: RecordType,
+    pub checking: Checking,
+}
+
 /// A query that waits for its answer.
 #[derive(Debug)]
 pub struct Query {
@@ -63,13 +81,15 @@ pub enum Relation {
 }
 
 impl Query {
-    pub fn new(name: &Name, kind: RecordType, letters: Letters, extension: Extension<'_>, dice: &Dice) -> Query {
+    pub fn new(asked: &Asked<'_>, letters: Letters, extension: Extension<'_>, dice: &Dice) -> Query {
+        let Asked { name, kind, checking } = *asked;
+        let checking = if checking == Checking::Disabled { CD } else { AD };
         let asked = match letters {
             Letters::Random => name.with_random_case(&dice.letters),
             Letters::Small => name.to_lowercase(),
         };
         let mut octets = Vec::with_capacity(HEADER + asked.as_wire().len() + 48);
-        for number in [dice.id, RD | CD, 1, 0, 0, u16::from(extension != Extension::Plain)] {
+        for number in [dice.id, RD | checking, 1, 0, 0, u16::from(extension != Extension::Plain)] {
             octets.extend(number.to_be_bytes());
         }
         octets.extend_from_slice(asked.as_wire());
@@ -134,7 +154,8 @@ mod tests {
     const DICE: Dice = Dice { id: 0x1234, letters: [0b0101_0101; 32] };
 
     fn query(extension: Extension<'_>) -> Query {
-        Query::new(&Name::parse("example.org").unwrap(), RecordType::MX, Letters::Random, extension, &DICE)
+        let name = Name::parse("example.org").unwrap();
+        Query::new(&Asked { name: &name, kind: RecordType::MX, checking: Checking::Disabled }, Letters::Random, extension, &DICE)
     }
 
     #[test]
@@ -164,13 +185,7 @@ mod tests {
         assert_eq!(judged(&|octets| octets[13] ^= 0x20), Relation::OtherCase);
         assert_eq!(judged(&|octets| octets[13] = b'x'), Relation::Foreign);
         assert_eq!(judged(&|octets| octets[26] ^= 1), Relation::Foreign);
-        let other = Query::new(
-            &Name::parse("example.org").unwrap(),
-            RecordType::MX,
-            Letters::Random,
-            Extension::Edns { cookie: b"abcdefgh" },
-            &DICE,
-        );
+        let other = query(Extension::Edns { cookie: b"abcdefgh" });
         let other = write_reply(&Message::read(other.octets()).unwrap(), &Reply::of(Rcode::NO_ERROR), 1232);
         assert_eq!(ours.judge(&Message::read(&other).unwrap()), Relation::Foreign);
         let header_only = [&answer[..2], &[0x81, 0x91, 0, 0, 0, 0, 0, 0, 0, 0]].concat();

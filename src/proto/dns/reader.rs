@@ -25,6 +25,7 @@ const MAX_ERRORS: usize = 8;
 const QR: u16 = 1 << 15;
 const AA: u16 = 1 << 10;
 const TC: u16 = 1 << 9;
+const AD: u16 = 1 << 5;
 const RD: u16 = 1 << 8;
 /// In the TTL field of OPT (RFC 6891 section 6.1.4).
 const DO: u32 = 1 << 15;
@@ -220,6 +221,11 @@ impl<'a> Message<'a> {
 
     pub fn is_authoritative(&self) -> bool {
         self.flags & AA != 0
+    }
+
+    /// AD: the server validated everything (RFC 4035 section 3.2.3); worth what the way to it is worth.
+    pub fn is_authentic(&self) -> bool {
+        self.flags & AD != 0
     }
 
     pub fn wants_recursion(&self) -> bool {

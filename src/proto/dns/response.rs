@@ -2,7 +2,8 @@
 //!
 //! After CNAMEs the response code belongs to the last name (RFC 6604 section 3). Where the message stops at a CNAME without
 //! saying anything about its target, the caller asks further. How long it may be kept is found here too (RFC 2308).
-//! Signatures are not looked at, and records of the signer (RRSIG, NSEC) are left behind.
+//! Signatures are not looked at, and records of the signer (RRSIG, NSEC) are left behind: what a validator needs is in
+//! `dnssec::rrset::Received`, and of this file only `is_usable`, whether another server should be asked instead.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -104,6 +105,15 @@ pub fn understand(message: &Message<'_>, name: &Name, kind: RecordType) -> Resul
         end_without_records(message, &mut response)?;
     }
     Ok(response)
+}
+
+/// Whether a proof may be sought in `message`, or another server shall be asked. What CNAMEs lead to is not judged.
+pub fn is_usable(message: &Message<'_>, name: &Name, kind: RecordType) -> Result<(), ResponseFault> {
+    match understand(message, name, kind) {
+        // A DNAME whose result is too long (RFC 6672 section 2.2) is an answer: the DNAME.
+        Ok(_) | Err(ResponseFault::Chain | ResponseFault::Code(Rcode::YX_DOMAIN)) => Ok(()),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// The records of the answer section that matter.

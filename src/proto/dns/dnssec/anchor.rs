@@ -127,6 +127,12 @@ impl Anchors {
         Ok(anchors)
     }
 
+    /// The zone's keys are those that the anchor stands for.
+    pub fn with_positive(mut self, zone: Name, anchor: Anchor) -> Anchors {
+        self.positive.insert(zone, anchor);
+        self
+    }
+
     /// The zone and what is below it count as unsigned, where no anchor is closer; `until` a time, or for ever.
     pub fn with_negative(mut self, zone: Name, until: Option<UnixTime>) -> Anchors {
         self.negative.insert(zone, until);

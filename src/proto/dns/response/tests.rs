@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::proto::dns::presentation::parse_rdata;
+use crate::proto::dns::question::Asked;
+use crate::proto::dns::question::Checking;
 use crate::proto::dns::question::Dice;
 use crate::proto::dns::question::Extension;
 use crate::proto::dns::question::Letters;
@@ -25,7 +27,12 @@ fn records(lines: &str) -> Vec<RawRecord> {
 
 fn understood(rcode: Rcode, answers: &str, authority: &str) -> Result<Response, ResponseFault> {
     let dice = Dice { id: 1, letters: [0; 32] };
-    let query = Query::new(&name("www.x"), RecordType::A, Letters::Random, Extension::Plain, &dice);
+    let query = Query::new(
+        &Asked { name: &name("www.x"), kind: RecordType::A, checking: Checking::Disabled },
+        Letters::Random,
+        Extension::Plain,
+        &dice,
+    );
     let reply = Reply { rcode, answers: &records(answers), authority: &records(authority), errors: &[] };
     let mut octets = write_reply(&Message::read(query.octets()).unwrap(), &reply, 65_535);
     // A recursive server answers without AA.

@@ -1,0 +1,275 @@
+//! A lookup that is validated: drives `dnssec::walk`, answers its questions, and decides what to believe.
+//!
+//! Zones that earlier lookups proved are handed to the walk first. A failed verdict is about what was received, so the same
+//! is tried once more: through another upstream, or else through the same with CD clear, where a validating upstream looks
+//! further for answers that hold (RFC 6840 appendix B). The second try knows no zones: keys may have changed. What both may cost
+//! together is bounded. An upstream that leaves signatures out never makes anything insecure; its address stands in the verdict.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use crate::net::breathe::breathe;
+use crate::net::clock::Certainty;
+use crate::net::resolver::Beliefs;
+use crate::net::resolver::Key;
+use crate::net::resolver::Resolver;
+use crate::net::resolver::TrustAd;
+use crate::net::resolver::ask::Answered;
+use crate::net::resolver::ask::Budget;
+use crate::net::resolver::ask::Way;
+use crate::net::resolver::upstream;
+use crate::net::resolver::upstream::UpstreamAddress;
+use crate::proto::dns::RecordType;
+use crate::proto::dns::dnssec::ClockTrust;
+use crate::proto::dns::dnssec::When;
+use crate::proto::dns::dnssec::budget::Limits;
+use crate::proto::dns::dnssec::budget::Used;
+use crate::proto::dns::dnssec::rrset::Received;
+use crate::proto::dns::dnssec::walk::Action;
+use crate::proto::dns::dnssec::walk::Input;
+use crate::proto::dns::dnssec::walk::Outcome;
+use crate::proto::dns::dnssec::walk::Policy;
+use crate::proto::dns::dnssec::walk::Verdict;
+use crate::proto::dns::dnssec::walk::Walk;
+use crate::proto::dns::dnssec::walk::Zone;
+use crate::proto::dns::lookup::ExtendedError;
+use crate::proto::dns::lookup::InfoCode;
+use crate::proto::dns::lookup::Trouble;
+use crate::proto::dns::lookup::TroubleCause;
+use crate::proto::dns::lookup::TroubleState;
+use crate::proto::dns::name::Name;
+use crate::proto::dns::question::Checking;
+
+/// What an upstream that strips lets a proof miss: keys, signatures, denials.
+const MISSING: [InfoCode; 3] = [InfoCode::DNSKEY_MISSING, InfoCode::RRSIGS_MISSING, InfoCode::NSEC_MISSING];
+
+/// Which zones a walk may be told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    Used,
+    Unused,
+}
+
+/// What one upstream gave in a walk.
+struct Share {
+    upstream: UpstreamAddress,
+    answers: usize,
+    signed: usize,
+}
+
+/// One walk, and what was seen on the way.
+struct Course {
+    verdict: Verdict,
+    shares: Vec<Share>,
+    /// of upstreams
+    remarks: Vec<ExtendedError>,
+    /// a question of the proof, not the first, was not answered
+    proof_failed: bool,
+    /// the keys of a trust anchor came without a signature
+    anchor_unsigned: bool,
+}
+
+impl Resolver {
+    /// The verdict about a question, neither cached nor shared.
+    pub(super) async fn prove(&self, key: &Key) -> Verdict {
+        let Beliefs { policy, trust_ad } = self.0.beliefs.borrow().clone();
+        let mut budget = Budget::new();
+        if trust_ad == TrustAd::Yes && self.0.pool.borrow().is_all_loopback() {
+            return self.believe(key, &mut budget).await;
+        }
+        let first = self.walk(key, &policy, (&Way::usual(), Memory::Used), &mut budget).await;
+        if !first.is_doubtful() {
+            return first.into_verdict(self);
+        }
+        self.0.metrics.dns_second_tries.add_one();
+        let policy = Policy { limits: left(policy.limits, first.verdict.used), ..policy };
+        for way in self.other_ways(&first) {
+            let second = self.walk(key, &policy, (&way, Memory::Unused), &mut budget).await;
+            match &second.verdict.outcome {
+                Outcome::Proved { .. } => return second.into_verdict(self),
+                Outcome::Failed(trouble) if trouble.state == TroubleState::Bogus => return worse(first, second).into_verdict(self),
+                // The way was none.
+                Outcome::Failed(_) => {}
+            }
+        }
+        first.into_verdict(self)
+    }
+
+    /// How else to ask, the best first.
+    fn other_ways(&self, first: &Course) -> Vec<Way> {
+        let mut ways = Vec::new();
+        let order = self.0.pool.borrow().order(self.now());
+        // Where a question had no answer, all were asked already.
+        if let (Some(suspect), false) = (first.main_source(), first.proof_failed)
+            && order.iter().any(|other| other != suspect)
+        {
+            ways.push(Way { avoid: Some(suspect.clone()), ..Way::usual() });
+        }
+        ways.push(Way { checking: Checking::Enabled, ..Way::usual() });
+        ways
+    }
+
+    async fn walk(&self, key: &Key, policy: &Policy, (way, memory): (&Way, Memory), budget: &mut Budget) -> Course {
+        let (when, generation) = (self.when(), self.0.generation.get());
+        let mut walk = Walk::new(key.clone(), policy, when);
+        let mut told = HashSet::new();
+        let mut course = Course::new(key);
+        let mut input = Input::Continue;
+        let verdict = loop {
+            input = match walk.handle(input) {
+                Action::Done(verdict) => break verdict,
+                Action::Pause => {
+                    breathe().await;
+                    Input::Continue
+                }
+                Action::Ask { name, kind } => {
+                    let known = if memory == Memory::Used { self.known_zone(&name, when, &mut told) } else { None };
+                    match known {
+                        Some(zone) => Input::Known(zone),
+                        None => {
+                            let asked = self.ask(&(name.clone(), kind), way, budget).await;
+                            match asked {
+                                Ok(answered) => Input::Answer(course.take(&answered, (&name, kind), policy)),
+                                Err(failure) => {
+                                    course.proof_failed |= !course.shares.is_empty();
+                                    Input::Failed(failure.to_trouble())
+                                }
+                            }
+                        }
+                    }
+                }
+            };
+        };
+        // The walk holds the verdict too: without it there is nothing to copy.
+        drop(walk);
+        course.verdict = Rc::unwrap_or_clone(verdict);
+        if self.0.generation.get() == generation {
+            self.remember_zones(&course.verdict.chain, when);
+        }
+        course
+    }
+
+    /// A zone at or above `name` that was proved before, and that this walk was not told yet.
+    fn known_zone(&self, name: &Name, when: When, told: &mut HashSet<Name>) -> Option<Rc<Zone>> {
+        let zones = self.0.cache.borrow_mut().zones_above(name, self.now(), when.now);
+        zones.into_iter().find(|zone| told.insert(zone.name.clone()))
+    }
+
+    fn remember_zones(&self, zones: &[Rc<Zone>], when: When) {
+        let mut cache = self.0.cache.borrow_mut();
+        zones.iter().for_each(|zone| cache.keep_zone(zone, self.now(), when.now));
+    }
+
+    /// A clock that is certainly wrong is taken to stand at the newest time that is past.
+    pub(super) fn when(&self) -> When {
+        let clock = &self.0.clock;
+        match clock.certainty() {
+            Certainty::Confirmed => When { now: clock.now(), clock: ClockTrust::Confirmed },
+            Certainty::Plausible => When { now: clock.now(), clock: ClockTrust::Plausible },
+            Certainty::Unknown => When { now: clock.now().max(clock.floor()), clock: ClockTrust::Plausible },
+        }
+    }
+
+    /// Says whose fault it is where an upstream leaves out what proofs need.
+    fn blame(&self, course: &mut Course) {
+        let Some(source) = course.main_source().cloned() else { return };
+        let strips = course.is_stripped();
+        let Outcome::Failed(trouble) = &mut course.verdict.outcome else { return };
+        if trouble.state != TroubleState::Bogus {
+            return;
+        }
+        self.suspect(&source);
+        let unfit = self.is_unfit(&source);
+        let Some(error) = trouble.errors.first_mut().filter(|error| MISSING.contains(&error.code)) else { return };
+        let complaint = match (&unfit, strips) {
+            (Some(complaint), _) => complaint.as_str(),
+            (None, true) => "gives no signatures",
+            (None, false) => return,
+        };
+        error.text = format!("{} (upstream {} {complaint})", error.text, upstream::shown(&source));
+        if unfit.is_some() || course.anchor_unsigned {
+            trouble.cause = TroubleCause::Ours;
+        }
+        if let Some(first) = course.verdict.errors.first_mut() {
+            *first = error.clone();
+        }
+        course.verdict.reason = trouble.to_string();
+    }
+}
+
+/// Of two that failed the one to report: not the one whose upstream left signatures out, if the other's did not.
+fn worse(first: Course, second: Course) -> Course {
+    let (mut kept, other) = if first.is_stripped() && !second.is_stripped() { (second, first) } else { (first, second) };
+    kept.remarks.extend(other.remarks);
+    kept
+}
+
+/// A second try has what the first left over (`resolver.md`, proving 9: the limits are those of the whole lookup).
+fn left(limits: Limits, used: Used) -> Limits {
+    Limits {
+        failures: limits.failures.saturating_sub(used.failures),
+        units: limits.units.saturating_sub(used.units),
+        hashes: limits.hashes.saturating_sub(used.hashes),
+        questions: limits.questions.saturating_sub(used.questions),
+        ..limits
+    }
+}
+
+impl Course {
+    fn new((name, _): &Key) -> Course {
+        let verdict = Verdict {
+            outcome: Outcome::Failed(Trouble::indeterminate("")),
+            owner: name.clone(),
+            links: Vec::new(),
+            link_records: Vec::new(),
+            ttl: 0,
+            chain: Vec::new(),
+            errors: Vec::new(),
+            reason: String::new(),
+            used: Used::default(),
+        };
+        Course { verdict, shares: Vec::new(), remarks: Vec::new(), proof_failed: false, anchor_unsigned: false }
+    }
+
+    /// What the walk needs of an answer; the rest is noted.
+    fn take(&mut self, answered: &Answered, (name, kind): (&Name, RecordType), policy: &Policy) -> Received {
+        let received = Received::of(&answered.message());
+        let signed = received.answer.iter().chain(&received.authority).any(|set| !set.signatures.is_empty());
+        self.anchor_unsigned |= kind == RecordType::DNSKEY && !signed && policy.anchors.positive(name).is_some();
+        let at = self.shares.iter().position(|share| share.upstream == answered.from).unwrap_or(self.shares.len());
+        if at == self.shares.len() {
+            self.shares.push(Share { upstream: answered.from.clone(), answers: 0, signed: 0 });
+        }
+        self.shares[at].answers += 1;
+        self.shares[at].signed += usize::from(signed);
+        let new = answered.remarks.iter().filter(|remark| !self.remarks.contains(remark));
+        let new: Vec<ExtendedError> = new.cloned().collect();
+        self.remarks.extend(new);
+        received
+    }
+
+    /// Who gave most of the answers.
+    fn main_source(&self) -> Option<&UpstreamAddress> {
+        self.shares.iter().max_by_key(|share| share.answers).map(|share| &share.upstream)
+    }
+
+    /// Whether the upstream gave no signature at all, though some must be there.
+    fn is_stripped(&self) -> bool {
+        self.shares.iter().max_by_key(|share| share.answers).is_some_and(|share| share.signed == 0)
+    }
+
+    /// Whether the answers, not the zone, may be what is wrong.
+    fn is_doubtful(&self) -> bool {
+        match &self.verdict.outcome {
+            Outcome::Proved { .. } => false,
+            Outcome::Failed(trouble) => trouble.state == TroubleState::Bogus || self.proof_failed,
+        }
+    }
+
+    fn into_verdict(mut self, resolver: &Resolver) -> Verdict {
+        resolver.blame(&mut self);
+        let Course { mut verdict, remarks, .. } = self;
+        verdict.errors.extend(remarks.into_iter().filter(|remark| !verdict.errors.contains(remark)).collect::<Vec<_>>());
+        verdict
+    }
+}
