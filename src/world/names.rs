@@ -144,3 +144,35 @@ impl World {
 fn anchor() -> Name {
     Name::parse(ANCHOR).expect("a plain name")
 }
+
+#[cfg(test)]
+mod tests {
+    use ring::rand::SystemRandom;
+
+    use super::*;
+    use crate::mail::date::UnixTime;
+    use crate::proto::dns::RecordType;
+    use crate::world::zone::Proofs;
+
+    #[test]
+    fn hosts_have_the_keys_that_are_published_but_one() {
+        let random = SystemRandom::new();
+        let mut world = World::new(&random).unwrap();
+        let own = spki_of_key(&new_key(&random).unwrap(), &random).unwrap();
+        world.publish("mx.home.test", &own).unwrap();
+        let mut keys: Vec<(&str, Vec<u8>)> = world.hosts.iter().map(|host| (host.name, spki_of_key(&host.key, &random).unwrap())).collect();
+        keys.push(("mx.home.test", own));
+        let tree = world.finish();
+        let published = |host: &str| {
+            let name = Name::parse(&format!("_25._tcp.{host}")).unwrap();
+            let found = tree.answer((&name, RecordType::TLSA), Proofs::Unwanted, UnixTime(0));
+            found.answers.iter().map(|record| record.rdata.clone()).collect::<Vec<_>>()
+        };
+        for (host, spki) in &keys {
+            assert_eq!(published(host), [[&[3, 1, 1][..], &spki_sha256(spki)].concat()], "{host}");
+        }
+        assert_eq!(published(BROKEN_HOST).len(), 1);
+        assert!(!keys.iter().any(|(host, _)| published(host) == published(BROKEN_HOST)));
+        assert!(published("mx.opportunistic.test").is_empty());
+    }
+}

@@ -11,9 +11,16 @@ use super::*;
 use crate::metrics::Metrics;
 use crate::net::breathe::StallMeter;
 use crate::net::clock::RELEASED;
+use crate::net::resolver::Beliefs;
+use crate::net::resolver::Resolver;
+use crate::net::resolver::TrustAd;
+use crate::net::resolver::Upstreams;
+use crate::proto::dns::dnssec::anchor::Anchors;
+use crate::proto::dns::dnssec::walk::Policy;
 use crate::proto::dns::name::Name;
 use crate::proto::dns::reader::Section;
 use crate::world::names::LOCALSERVE;
+use crate::world::names::World;
 use crate::world::tree::Draft;
 
 /// A query with RD; `payload` makes an OPT with DO.
@@ -139,4 +146,37 @@ fn both_sockets_answer() {
         asking.join().unwrap()
     });
     assert_eq!(done, (Name::parse("mx.friend.test").unwrap(), RecordType::A));
+}
+
+/// The resolver of the program, over sockets, as the servers of localserve have it.
+#[test]
+fn our_resolver_proves_what_is_told() {
+    let sockets = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = sockets.address().unwrap();
+    let executor = Rc::new(LocalExecutor::new());
+    let metrics = Rc::new(Metrics::default());
+    let tasks = Tasks::new(Rc::clone(&executor), StallMeter::new(), Rc::clone(&metrics));
+    let world = World::new(&SystemRandom::new()).unwrap();
+    let anchors = Rc::new(Anchors::parse(&world.anchor()).unwrap());
+    let clock = Clock::host(RELEASED);
+    start(&tasks, sockets, Known { tree: world.finish(), clock: clock.clone() }).unwrap();
+    let resolver = Resolver::new(Upstreams::Listed(vec![address.into()]), clock, metrics);
+    resolver.set_beliefs(Beliefs { policy: Policy { anchors, ..Policy::default() }, trust_ad: TrustAd::No });
+    let rows = [
+        ("_25._tcp.mx.dane.test", RecordType::TLSA, "secure"),
+        ("_25._tcp.mx.opportunistic.test", RecordType::TLSA, "secure"),
+        ("www.friend.test", RecordType::A, "secure"),
+        ("missing.test", RecordType::MX, "secure"),
+        ("plain.test", RecordType::MX, "insecure"),
+        ("example.org", RecordType::MX, "insecure"),
+        ("1.0.0.127.in-addr.arpa", RecordType::PTR, "insecure"),
+        ("bogus.test", RecordType::MX, "bogus"),
+        ("bogus.test", RecordType::DS, "secure"),
+    ];
+    crate::net::run(&executor, async {
+        for (name, kind, expected) in rows {
+            let verdict = resolver.query(&Name::parse(name).unwrap(), kind).await;
+            assert_eq!(verdict.state().to_string(), expected, "{name} {kind}: {}", verdict.reason);
+        }
+    });
 }
