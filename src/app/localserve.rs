@@ -212,7 +212,7 @@ Try, in another terminal:
   read what Ann got                  {pipit} mail list ann@home.test
   mail that cannot leave             printf 'Subject: hello\\n\\nanybody?\\n' | {pipit} send -f ann@home.test x@dead.test
   mail to a name that is not proved  printf 'Subject: hello\\n\\nwho are you?\\n' | {pipit} send -f ann@home.test x@bogus.test
-  what waits, and why                {pipit} queue list
+  what waits, and why                {pipit} queue list, and {pipit} queue show ID
   a key for DANE, and its proof      {pipit} dns lookup --upstream {DNS} --trust-anchor {anchor} _25._tcp.mx.dane.test TLSA
   the same by BIND                   delv @{} -p {} -a {delv} +root=test _25._tcp.mx.dane.test TLSA
   a TLSA record that does not match  {pipit} dns lookup --upstream {DNS} --trust-anchor {anchor} _25._tcp.mx.broken.test TLSA
