@@ -57,8 +57,8 @@ pub fn check_all(bytes: &[u8]) -> Result<Settings, Vec<Fault>> {
     Ok(settings)
 }
 
-/// What is wrong and what to do, where it cannot be read.
-fn read_anchors(file: &Path) -> Result<Anchors, (String, &'static str)> {
+/// A file of trust anchors; what is wrong and what to do, where it cannot be read.
+pub fn read_anchors(file: &Path) -> Result<Anchors, (String, &'static str)> {
     let shown = file.display();
     let bytes = files::read_bounded(file, MAX_FILE).map_err(|error| {
         let right = "let the server's user read it; a server that runs must be restarted for another file";

@@ -17,7 +17,9 @@ use crate::cli::sendmail::Sending;
 use crate::cli::sendmail::Task;
 use crate::cli::shapes::TopLevel;
 use crate::mail::address::Address;
+use crate::mail::date::UnixTime;
 use crate::proto::dns::RecordType;
+use crate::proto::dns::dnssec::anchor::NegativeAnchor;
 use crate::proto::dns::name::Name;
 
 /// The options that take a value: only these are split at `=`.
@@ -259,6 +261,20 @@ pub enum StoreCommand {
 
 #[derive(Debug, PartialEq)]
 pub enum DnsCommand {
-    /// no upstreams: those of the system
-    Lookup { upstreams: Vec<SocketAddr>, name: Name, kind: RecordType },
+    Lookup(Question),
+    Anchors,
+}
+
+/// `pipit dns lookup`
+#[derive(Debug, PartialEq)]
+pub struct Question {
+    /// none: those of the system
+    pub upstreams: Vec<SocketAddr>,
+    /// none: the built-in keys
+    pub trust_anchor: Option<PathBuf>,
+    /// none: now
+    pub at: Option<UnixTime>,
+    pub negative_anchors: Vec<NegativeAnchor>,
+    pub name: Name,
+    pub kind: RecordType,
 }

@@ -153,6 +153,11 @@ impl Anchors {
         self.positive.get(zone)
     }
 
+    /// Those with an anchor, in no order.
+    pub fn zones(&self) -> impl Iterator<Item = &Name> {
+        self.positive.keys()
+    }
+
     pub fn is_negative(&self, zone: &Name, now: UnixTime) -> bool {
         self.negative.get(zone).is_some_and(|until| until.is_none_or(|until| now.0 < until.0))
     }
