@@ -65,7 +65,6 @@ pub fn run(globals: &Globals, fresh: Fresh) -> Result<(), Failure> {
         forget_data(&dir)?;
     }
     let served = serve(&dir);
-    runtime::forget(&dir);
     if let Some(dir) = temporary {
         let _ = fs::remove_dir_all(dir);
     }
@@ -94,7 +93,7 @@ fn serve(dir: &Path) -> Result<(), Failure> {
     // To take the note and a temporary directory back at the end.
     home.more_writable.push(runtime::folder());
     let told = dir.to_path_buf();
-    super::serve_all(vec![home, friend], move |running| {
+    let served = super::serve_all(vec![home, friend], move |running| {
         for one in running {
             publish(&mut world, one)?;
         }
@@ -103,7 +102,10 @@ fn serve(dir: &Path) -> Result<(), Failure> {
         }
         tell(&told);
         Ok(())
-    })
+    });
+    // Only our own: one that runs in the same directory has ended us before the note.
+    runtime::forget(dir);
+    served
 }
 
 fn make_directory(dir: &Path) -> Result<(), Failure> {
