@@ -26,6 +26,7 @@ use pipit::cli::sendmail::Dialect;
 use pipit::mail::address::Address;
 use pipit::proto::dns::RecordType;
 use pipit::proto::dns::name::Name;
+use pipit::proto::dns::upstream::UpstreamAddress;
 use pipit::store::HoldId;
 use pipit::store::QueueId;
 use pipit::store::holds::Sender;
@@ -147,11 +148,12 @@ fn commands_of_app_passwords_parse() {
 #[test]
 fn lookups_parse() {
     let lookup = |upstreams: &[&str], kind| {
-        let upstreams = upstreams.iter().map(|address| address.parse().unwrap()).collect();
+        let upstreams = upstreams.iter().map(|address| UpstreamAddress::parse(address).unwrap()).collect();
         Command::Dns(DnsCommand::Lookup { upstreams, name: Name::parse("example.org").unwrap(), kind })
     };
     let rows = [
         ("dns lookup example.org mx", lookup(&[], RecordType::MX)),
+        ("dns lookup --upstream tls://9.9.9.9#dns.quad9.net example.org mx", lookup(&["tls://9.9.9.9:853#dns.quad9.net"], RecordType::MX)),
         ("dns lookup --upstream 192.0.2.1 example.org. TYPE52", lookup(&["192.0.2.1:53"], RecordType::TLSA)),
         (
             "dns lookup example.org A --upstream=127.0.0.1:1053 --upstream 192.0.2.1",
@@ -159,7 +161,13 @@ fn lookups_parse() {
         ),
     ];
     each_means(rows);
-    for line in ["dns lookup example.org", "dns lookup a..b A", "dns lookup a AXFR", "dns lookup --upstream nope a A"] {
+    for line in [
+        "dns lookup example.org",
+        "dns lookup a..b A",
+        "dns lookup a AXFR",
+        "dns lookup --upstream nope a A",
+        "dns lookup --upstream tls://9.9.9.9 a A",
+    ] {
         assert_eq!(run(line).unwrap_err().exit, 2, "{line}");
     }
 }

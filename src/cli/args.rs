@@ -3,7 +3,6 @@
 //! argh does the commands. It knows neither options before *and* after a command nor `--opt=value`, so the global
 //! options are taken out of argv first and known options are split. Behind `--` everything is left as it is.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use argh::FromArgs;
@@ -19,6 +18,7 @@ use crate::cli::shapes::TopLevel;
 use crate::mail::address::Address;
 use crate::proto::dns::RecordType;
 use crate::proto::dns::name::Name;
+use crate::proto::dns::upstream::UpstreamAddress;
 
 /// The options that take a value: only these are split at `=`.
 const WITH_VALUE: [&str; 10] =
@@ -260,5 +260,5 @@ pub enum StoreCommand {
 #[derive(Debug, PartialEq)]
 pub enum DnsCommand {
     /// no upstreams: those of the system
-    Lookup { upstreams: Vec<SocketAddr>, name: Name, kind: RecordType },
+    Lookup { upstreams: Vec<UpstreamAddress>, name: Name, kind: RecordType },
 }

@@ -2,7 +2,6 @@
 //! turns them into `Command`, where no `bool` is left to be mixed up.
 
 use std::net::IpAddr;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use argh::FromArgs;
@@ -21,8 +20,7 @@ use crate::mail::address::Address;
 use crate::mail::domain::Domain;
 use crate::proto::dns::RecordType;
 use crate::proto::dns::name::Name;
-
-const DNS_PORT: u16 = 53;
+use crate::proto::dns::upstream::UpstreamAddress;
 
 mod queue;
 
@@ -415,9 +413,9 @@ enum DnsOf {
 #[derive(FromArgs)]
 #[argh(subcommand, name = "lookup", help_triggers("--help", "-h"))]
 struct DnsLookup {
-    /// a resolver to ask, ADDR or ADDR:PORT, instead of the system's; may repeat
+    /// a resolver to ask, ADDR[:PORT] or tls://ADDR#NAME, instead of the system's; may repeat
     #[argh(option, from_str_fn(parse_upstream))]
-    upstream: Vec<SocketAddr>,
+    upstream: Vec<UpstreamAddress>,
     /// not in this version: DS or DNSKEY lines to validate with
     #[argh(option)]
     trust_anchor: Option<String>,
@@ -435,16 +433,8 @@ struct DnsLookup {
     kind: RecordType,
 }
 
-fn parse_upstream(text: &str) -> Result<SocketAddr, String> {
-    if text.starts_with("tls://") {
-        return Err("this version has no upstreams with TLS yet; name ADDR or ADDR:PORT".to_owned());
-    }
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    match (text.parse(), bare.parse::<IpAddr>()) {
-        (Ok(socket), _) => Ok(socket),
-        (Err(_), Ok(address)) => Ok(SocketAddr::new(address, DNS_PORT)),
-        (Err(_), Err(_)) => Err(format!("\"{}\" is not the address of a resolver", text.escape_debug())),
-    }
+fn parse_upstream(text: &str) -> Result<UpstreamAddress, String> {
+    UpstreamAddress::parse(text).map_err(|why| format!("\"{}\" {why}", text.escape_debug()))
 }
 
 fn parse_name(text: &str) -> Result<Name, String> {
