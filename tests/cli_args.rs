@@ -29,6 +29,7 @@ use pipit::mail::date::UnixTime;
 use pipit::proto::dns::RecordType;
 use pipit::proto::dns::dnssec::anchor::NegativeAnchor;
 use pipit::proto::dns::name::Name;
+use pipit::proto::dns::upstream::UpstreamAddress;
 use pipit::store::HoldId;
 use pipit::store::QueueId;
 use pipit::store::holds::Sender;
@@ -150,7 +151,7 @@ fn commands_of_app_passwords_parse() {
 #[test]
 fn lookups_parse() {
     let plain = |upstreams: &[&str], kind| Question {
-        upstreams: upstreams.iter().map(|address| address.parse().unwrap()).collect(),
+        upstreams: upstreams.iter().map(|text| UpstreamAddress::parse(text).unwrap()).collect(),
         trust_anchor: None,
         at: None,
         negative_anchors: Vec::new(),
@@ -190,7 +191,8 @@ fn lookups_that_cannot_be_asked_say_what_to_write() {
         ("dns lookup a..b A", "write e.g. example.org"),
         ("dns lookup a AXFR", "write e.g. MX"),
         ("dns lookup a NONSENSE", "TYPEnn"),
-        ("dns lookup --upstream nope a A", "nope"),
+        ("dns lookup --upstream nope a A", "write e.g. 192.0.2.53"),
+        ("dns lookup --upstream tls://9.9.9.9 a A", "tls://9.9.9.9"),
         ("dns lookup --at yesterday a A", "seconds since 1970"),
         ("dns lookup --at -1 a A", "seconds since 1970"),
         ("dns lookup --negative-anchor . a A", "write the name of a zone"),

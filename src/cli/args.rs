@@ -3,7 +3,6 @@
 //! argh does the commands. It knows neither options before *and* after a command nor `--opt=value`, so the global
 //! options are taken out of argv first and known options are split. Behind `--` everything is left as it is.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use argh::FromArgs;
@@ -21,6 +20,7 @@ use crate::mail::date::UnixTime;
 use crate::proto::dns::RecordType;
 use crate::proto::dns::dnssec::anchor::NegativeAnchor;
 use crate::proto::dns::name::Name;
+use crate::proto::dns::upstream::UpstreamAddress;
 
 /// The options that take a value: only these are split at `=`.
 const WITH_VALUE: [&str; 10] =
@@ -269,7 +269,7 @@ pub enum DnsCommand {
 #[derive(Debug, PartialEq)]
 pub struct Question {
     /// none: those of the system
-    pub upstreams: Vec<SocketAddr>,
+    pub upstreams: Vec<UpstreamAddress>,
     /// none: the built-in keys
     pub trust_anchor: Option<PathBuf>,
     /// none: now

@@ -170,7 +170,7 @@ fn trust_ad(root: &Values, faults: &mut Vec<Fault>) {
         return;
     }
     let what = match root.get("dns.upstream") {
-        Some(Meaning::Upstreams(upstreams)) => match upstreams.iter().find(|upstream| !upstream.ip().is_loopback()) {
+        Some(Meaning::Upstreams(upstreams)) => match upstreams.iter().find(|upstream| !upstream.is_loopback()) {
             Some(other) => format!("{other} is not on this machine, and anybody on the way to it could set the bit"),
             None if upstreams.is_empty() => "dns.upstream is empty".to_owned(),
             None => return,

@@ -87,7 +87,7 @@ fn kind_words(kind: Kind) -> String {
         Kind::Duration { least, most } => format!("a time from {least} to {most} seconds (with s, m, h, d in quotes)"),
         Kind::Networks => "a list of IP networks".to_owned(),
         Kind::Sockets { .. } => "a list of address:port".to_owned(),
-        Kind::Upstreams => "a list of addresses, or address:port".to_owned(),
+        Kind::Upstreams => "a list of addresses, address:port, or tls://address#name".to_owned(),
         Kind::NegativeAnchors => "a list of zones, each \"zone\" or \"zone until YYYY-MM-DD\"".to_owned(),
         Kind::UserNames => "a list of names of system users".to_owned(),
         Kind::Path => "an absolute path".to_owned(),

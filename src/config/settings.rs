@@ -18,6 +18,7 @@ use crate::mail::network::IpNetwork;
 use crate::mail::path::ForwardPath;
 use crate::proto::dns::dnssec::anchor::Anchors;
 use crate::proto::dns::dnssec::anchor::NegativeAnchor;
+use crate::proto::dns::upstream::UpstreamAddress;
 
 /// Who the server becomes when it was started as root and `user` is not written.
 pub const DEFAULT_USER: &str = "pipit";
@@ -41,7 +42,7 @@ pub struct Settings {
     pub limits: Limits,
     pub outbound: Outbound,
     /// recursive resolvers; `None`: those of /etc/resolv.conf
-    pub upstreams: Option<Vec<SocketAddr>>,
+    pub upstreams: Option<Vec<UpstreamAddress>>,
     pub dns: Dns,
     /// system users who may send without an account of their name
     pub local_senders: Vec<String>,

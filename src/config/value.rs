@@ -2,7 +2,6 @@
 //!
 //! Also the way back for `config set`: the words of a command line as TOML of the kind that the key takes.
 
-use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -20,6 +19,7 @@ use crate::mail::address::Address;
 use crate::mail::domain::Domain;
 use crate::mail::network::IpNetwork;
 use crate::proto::dns::dnssec::anchor::NegativeAnchor;
+use crate::proto::dns::upstream::UpstreamAddress;
 
 /// What may separate a tag: characters that people do not otherwise have in their address.
 const SEPARATORS: &str = "+-_=#";
@@ -27,7 +27,6 @@ const SEPARATORS: &str = "+-_=#";
 const MAX_USER_NAME: usize = 32;
 /// Longest path (PATH_MAX of Linux).
 const MAX_PATH: usize = 4096;
-const DNS_PORT: u16 = 53;
 /// Longest password; a longer one only makes hashing slow.
 const MAX_PASSWORD: usize = 1024;
 
@@ -43,7 +42,7 @@ pub enum Meaning {
     Number(u64),
     Networks(Vec<IpNetwork>),
     Sockets(Vec<(usize, SocketAddr)>),
-    Upstreams(Vec<SocketAddr>),
+    Upstreams(Vec<UpstreamAddress>),
     NegativeAnchors(Vec<NegativeAnchor>),
     Names(Vec<String>),
     Path(PathBuf),
@@ -71,7 +70,7 @@ pub fn understand(key: &Key, line: usize, value: &Value) -> Result<Meaning, Vec<
         }
         Kind::Sockets { least } => sockets(key, line, value, least),
         Kind::Upstreams => {
-            each(key, line, value, upstream).map(|rows| Meaning::Upstreams(rows.into_iter().map(|(_, socket)| socket).collect()))
+            each(key, line, value, upstream).map(|rows| Meaning::Upstreams(rows.into_iter().map(|(_, upstream)| upstream).collect()))
         }
         Kind::NegativeAnchors => {
             let anchor = |text: &str| {
@@ -142,14 +141,8 @@ fn sockets(key: &Key, line: usize, value: &Value, least: usize) -> Result<Meanin
     if rows.len() < least { Err(vec![fault(key, line, "the list is empty")]) } else { Ok(Meaning::Sockets(rows)) }
 }
 
-/// An address, with the port of DNS if none is written.
-fn upstream(text: &str) -> Result<SocketAddr, String> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    match (text.parse::<SocketAddr>(), bare.parse::<IpAddr>()) {
-        (Ok(socket), _) => Ok(socket),
-        (Err(_), Ok(address)) => Ok(SocketAddr::new(address, DNS_PORT)),
-        (Err(_), Err(_)) => Err(format!("\"{}\" is not the address of a resolver", shown(text))),
-    }
+fn upstream(text: &str) -> Result<UpstreamAddress, String> {
+    UpstreamAddress::parse(text).map_err(|why| format!("\"{}\" {why}", shown(text)))
 }
 
 fn integer(value: &Value) -> Result<u64, String> {

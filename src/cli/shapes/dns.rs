@@ -1,7 +1,6 @@
 //! `pipit dns …` as argh sees it. A word that cannot be used is bad usage, and the complaint says what to write instead.
 
 use std::net::IpAddr;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use argh::FromArgs;
@@ -13,8 +12,7 @@ use crate::mail::domain::Domain;
 use crate::proto::dns::RecordType;
 use crate::proto::dns::dnssec::anchor::NegativeAnchor;
 use crate::proto::dns::name::Name;
-
-const DNS_PORT: u16 = 53;
+use crate::proto::dns::upstream::UpstreamAddress;
 
 /// ask the DNS, and see what its answers are believed by
 #[derive(FromArgs)]
@@ -45,7 +43,7 @@ proof met, the root first: zone, status (secure or insecure), keys (tags of thos
 struct DnsLookup {
     /// a resolver to ask, ADDR, ADDR:PORT or tls://ADDR#NAME, instead of the system's; may repeat
     #[argh(option, from_str_fn(parse_upstream))]
-    upstream: Vec<SocketAddr>,
+    upstream: Vec<UpstreamAddress>,
     /// a file of DS or DNSKEY lines to validate with, instead of the root's built-in keys
     #[argh(option)]
     trust_anchor: Option<PathBuf>,
@@ -68,13 +66,10 @@ struct DnsLookup {
 #[argh(subcommand, name = "anchors", help_triggers("--help", "-h"))]
 struct DnsAnchors {}
 
-fn parse_upstream(text: &str) -> Result<SocketAddr, String> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    match (text.parse(), bare.parse::<IpAddr>()) {
-        (Ok(socket), _) => Ok(socket),
-        (Err(_), Ok(address)) => Ok(SocketAddr::new(address, DNS_PORT)),
-        (Err(_), Err(_)) => Err(format!("\"{}\" is not the address of a resolver", text.escape_debug())),
-    }
+fn parse_upstream(text: &str) -> Result<UpstreamAddress, String> {
+    UpstreamAddress::parse(text).map_err(|why| {
+        format!("\"{}\" {why}: write e.g. 192.0.2.53, [2001:db8::1]:5353 or tls://9.9.9.9#dns.quad9.net", text.escape_debug())
+    })
 }
 
 fn parse_time(text: &str) -> Result<UnixTime, String> {

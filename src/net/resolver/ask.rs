@@ -16,9 +16,7 @@ use crate::net::resolver::attempt::Fault;
 use crate::net::resolver::attempt::Heard;
 use crate::net::resolver::attempt::MAX_PATIENCE;
 use crate::net::resolver::flight::Turn;
-use crate::net::resolver::upstream;
 use crate::net::resolver::upstream::Upstream;
-use crate::net::resolver::upstream::UpstreamAddress;
 use crate::proto::dns::Rcode;
 use crate::proto::dns::RecordType;
 use crate::proto::dns::lookup::ExtendedError;
@@ -31,6 +29,7 @@ use crate::proto::dns::question::Checking;
 use crate::proto::dns::reader::Message;
 use crate::proto::dns::response;
 use crate::proto::dns::response::ResponseFault;
+use crate::proto::dns::upstream::UpstreamAddress;
 
 /// The whole of a lookup, its proof and all retries included.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -224,7 +223,7 @@ impl Resolver {
     /// What a message is worth, and what it says about who sent it.
     fn take(&self, asking: &Asking<'_>, heard: Heard) -> Result<Answered, Refusal> {
         let message = heard.message();
-        let said = format!("upstream {}", upstream::shown(asking.upstream));
+        let said = format!("upstream {}", asking.upstream);
         let mark =
             |error: &ExtendedError| ExtendedError::new(error.code, format!("{said}: {}", error.text).trim_end_matches(": ").to_owned());
         let remarks: Vec<ExtendedError> = message.edns().map_or(&[][..], |edns| &edns.errors).iter().map(mark).collect();
@@ -272,7 +271,7 @@ impl Resolver {
 const TOO_LONG: &str = "the lookup took too long";
 
 /// Not passed on from an upstream.
-fn is_own(error: &ExtendedError) -> bool {
+pub(super) fn is_own(error: &ExtendedError) -> bool {
     !error.text.starts_with("upstream ")
 }
 
@@ -303,7 +302,6 @@ impl Failure {
 
     /// Keeps what is new about it.
     fn note(&mut self, address: &UpstreamAddress, refusal: Refusal) {
-        let address = upstream::shown(address);
         self.answered |= matches!(refusal, Refusal::Code(..) | Refusal::Fault(Fault::Useless(_)));
         self.silent |= matches!(refusal, Refusal::Fault(Fault::Silent));
         let errors = match refusal {
@@ -323,6 +321,9 @@ impl Failure {
             }
             Refusal::Fault(Fault::Network(why)) => {
                 vec![ExtendedError::new(InfoCode::NETWORK_ERROR, format!("{address} cannot be reached: {why}"))]
+            }
+            Refusal::Fault(Fault::Tls(why)) => {
+                vec![ExtendedError::new(InfoCode::NETWORK_ERROR, format!("{address} gives no TLS that can be trusted: {why}"))]
             }
             Refusal::Fault(Fault::Spent) => Vec::new(),
         };

@@ -1,7 +1,9 @@
 //! One question to one upstream, in the ways that it may need.
 //!
-//! What an upstream cannot do (EDNS, letter case, UDP) is worked around, and remembered. What its answer means is not looked
-//! at here.
+//! By UDP first, with EDNS, a cookie and random letters. What the upstream cannot do is worked around and remembered: no
+//! EDNS, folded letters, answers that do not arrive by UDP. A cookie that it rejects is renewed, then TCP shows who we are (RFC 7873
+//! section 5.3). An upstream with TLS is asked over TLS and never otherwise. Which upstream is asked next, and what the answer means, is
+//! not decided here.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -15,35 +17,25 @@ use crate::net::resolver::exchange::ByUdp;
 use crate::net::resolver::exchange::Echo;
 use crate::net::resolver::exchange::ExchangeFault;
 use crate::net::resolver::exchange::Reply;
-use crate::net::resolver::exchange::Transport;
 use crate::net::resolver::upstream::Upstream;
-use crate::net::resolver::upstream::UpstreamAddress;
 use crate::proto::dns::Rcode;
 use crate::proto::dns::RecordType;
 use crate::proto::dns::name::Name;
-use crate::proto::dns::question::Asked;
 use crate::proto::dns::question::Checking;
 use crate::proto::dns::question::Dice;
 use crate::proto::dns::question::Extension;
 use crate::proto::dns::question::Letters;
 use crate::proto::dns::question::Query;
+use crate::proto::dns::question::Question;
 use crate::proto::dns::reader::Message;
+use crate::proto::dns::upstream::UpstreamAddress;
 
 /// Longest wait for one answer by UDP, however often the patience was doubled.
 pub(super) const MAX_PATIENCE: Duration = Duration::from_secs(4);
 /// For connecting and the answer by TCP.
 const TCP_PATIENCE: Duration = Duration::from_secs(3);
-/// Ways to ask one upstream: as ever, without EDNS, with its cookie, in small letters.
-const MAX_WAYS: usize = 4;
-
-/// Why one upstream gave none.
-pub(super) enum Fault {
-    Useless(String),
-    Silent,
-    Network(String),
-    /// The lookup has used up its queries or time.
-    Spent,
-}
+/// Ways to ask one upstream: as ever, without EDNS, with its cookie, in small letters, by TCP.
+const MAX_WAYS: usize = 5;
 
 /// One question to one upstream.
 pub(super) struct Asking<'a> {
@@ -54,11 +46,23 @@ pub(super) struct Asking<'a> {
     pub patience: Duration,
 }
 
-/// A readable, whole message that answers the question.
+/// Why one upstream gave no answer. The texts go behind its address.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Useless(String),
+    Silent,
+    Network(String),
+    /// no TLS with who was meant
+    Tls(String),
+    /// The lookup has used up its queries or time.
+    Spent,
+}
+
+/// A message that answers the question: whole, readable, of any meaning.
+#[derive(Debug)]
 pub(super) struct Heard {
     pub octets: Vec<u8>,
-    /// It came without EDNS.
-    plain: bool,
+    offer: Offer,
 }
 
 impl Heard {
@@ -68,39 +72,47 @@ impl Heard {
 }
 
 /// Whether to offer EDNS.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Offer {
     Edns,
     Plain,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transport {
+    Udp,
+    /// TCP, or TLS where the upstream has it
+    Line,
+}
+
 impl Resolver {
-    /// Asks one upstream in the ways that it may need.
+    /// Asks one upstream in the ways that it may need. Failures are noted with the upstream, usefulness is not.
     pub(super) async fn attempt(&self, asking: &Asking<'_>, budget: &mut Budget) -> Result<Heard, Fault> {
         let plain = self
             .upstream(asking.upstream, |upstream| upstream.is_plain(self.now()))
             .ok_or(Fault::Useless("is not used any more".into()))?;
         let mut offer = if plain { Offer::Plain } else { Offer::Edns };
-        let mut by = Transport::Udp;
+        let mut by = match asking.upstream {
+            UpstreamAddress::Plain(_) => Transport::Udp,
+            UpstreamAddress::Tls { .. } => Transport::Line,
+        };
+        let mut cookies_rejected = 0;
         for _ in 0..MAX_WAYS {
             let Some(reply) = self.exchange(asking, offer, by, budget).await? else { continue };
-            let message = Message::read(&reply.octets).map_err(|fault| self.fail(asking, fault.to_string()))?;
+            let message = Message::read(&reply.octets).map_err(|fault| self.useless_now(asking, fault.to_string()))?;
             self.keep_cookie(asking, &message);
             match message.rcode() {
-                Rcode::FORM_ERR | Rcode::NOT_IMP | Rcode::BAD_VERS if offer == Offer::Edns => {
-                    offer = Offer::Plain;
-                    continue;
-                }
+                Rcode::FORM_ERR | Rcode::NOT_IMP | Rcode::BAD_VERS if offer == Offer::Edns => offer = Offer::Plain,
                 Rcode::BAD_COOKIE if by == Transport::Udp => {
-                    by = Transport::Tcp;
-                    continue;
+                    cookies_rejected += 1;
+                    if cookies_rejected > 1 {
+                        by = Transport::Line;
+                    }
                 }
-                _ => {}
+                _ => return Ok(Heard { octets: reply.octets, offer }),
             }
-            drop(message);
-            return Ok(Heard { octets: reply.octets, plain: offer == Offer::Plain });
         }
-        Err(self.fail(asking, "needs too many tries".to_owned()))
+        Err(self.useless_now(asking, "needs too many tries".to_owned()))
     }
 
     /// One query and its answer; `None`: ask again, something was learnt about the upstream.
@@ -108,10 +120,13 @@ impl Resolver {
         let waiting = budget.deadline.within(MAX_PATIENCE, self.0.gate.acquire()).await;
         let _permit = waiting.map_err(|_| Fault::Spent)?;
         let mut folded = Echo::AsSent;
+        let UpstreamAddress::Plain(address) = *asking.upstream else {
+            return Err(Fault::Tls("cannot be asked over TLS yet".to_owned()));
+        };
         if by == Transport::Udp {
             let query = self.query_for(asking, offer, budget)?;
             let begun = Instant::now();
-            match exchange::by_udp(*asking.upstream, &query, budget.deadline.shorten(asking.patience)).await {
+            match exchange::by_udp(address, &query, budget.deadline.shorten(asking.patience)).await {
                 Ok(ByUdp::Reply(reply)) => {
                     self.upstream(asking.upstream, |upstream| upstream.note_answer(begun.elapsed()));
                     return Ok(Some(reply));
@@ -121,7 +136,7 @@ impl Resolver {
             }
         }
         let query = self.query_for(asking, offer, budget)?;
-        match exchange::by_tcp(*asking.upstream, &query, budget.deadline.shorten(TCP_PATIENCE)).await {
+        match exchange::by_tcp(address, &query, budget.deadline.shorten(TCP_PATIENCE)).await {
             Ok(reply) => {
                 self.upstream(asking.upstream, |upstream| {
                     upstream.note_answer(upstream.patience() / 3);
@@ -154,7 +169,8 @@ impl Resolver {
             Offer::Edns => Extension::Edns { cookie: &cookie },
             Offer::Plain => Extension::Plain,
         };
-        Ok(Query::new(&Asked { name: asking.name, kind: asking.kind, checking: asking.checking }, letters, extension, &dice))
+        let question = Question { name: asking.name, kind: asking.kind, checking: asking.checking };
+        Ok(Query::new(&question, letters, extension, &dice))
     }
 
     fn keep_cookie(&self, asking: &Asking<'_>, message: &Message<'_>) {
@@ -163,40 +179,40 @@ impl Resolver {
         }
     }
 
-    fn fail(&self, asking: &Asking<'_>, complaint: String) -> Fault {
+    fn useless_now(&self, asking: &Asking<'_>, complaint: String) -> Fault {
         self.useless(asking.upstream, complaint.clone());
         Fault::Useless(complaint)
     }
 
-    /// Counts a failure of an upstream.
-    pub(super) fn useless(&self, address: &UpstreamAddress, complaint: String) {
+    fn fault(&self, asking: &Asking<'_>, fault: ExchangeFault) -> Fault {
+        let (fault, complaint) = match fault {
+            ExchangeFault::Unreadable(why) => return self.useless_now(asking, why),
+            ExchangeFault::Silent => (Fault::Silent, "does not answer".to_owned()),
+            ExchangeFault::Network(error) => (Fault::Network(error.to_string()), format!("cannot be reached ({error})")),
+        };
+        self.useless(asking.upstream, complaint);
+        fault
+    }
+
+    /// It failed, and may be left alone for a while.
+    pub(super) fn useless(&self, upstream: &UpstreamAddress, complaint: String) {
         let now = self.now();
-        self.upstream(address, |upstream| upstream.note_failure(complaint, now));
+        self.upstream(upstream, |upstream| upstream.note_failure(complaint, now));
     }
 
     /// An upstream answered something of use: also that it answers without EDNS.
     pub(super) fn note_way(&self, address: &UpstreamAddress, heard: &Heard) {
         let now = self.now();
         self.upstream(address, |upstream| {
-            if heard.plain && !upstream.is_plain(now) {
+            if heard.offer == Offer::Plain && !upstream.is_plain(now) {
                 upstream.set_plain(now);
             }
         });
     }
 
-    fn fault(&self, asking: &Asking<'_>, fault: ExchangeFault) -> Fault {
-        let fault = match fault {
-            ExchangeFault::Unreadable(why) => return self.fail(asking, why),
-            ExchangeFault::Silent => Fault::Silent,
-            ExchangeFault::Network(error) => Fault::Network(error.to_string()),
-        };
-        let complaint = if let Fault::Network(why) = &fault { format!("cannot be reached ({why})") } else { "does not answer".to_owned() };
-        self.useless(asking.upstream, complaint);
-        fault
-    }
-
+    /// `None`: the list has changed meanwhile.
     pub(super) fn upstream<T>(&self, address: &UpstreamAddress, with: impl FnOnce(&mut Upstream) -> T) -> Option<T> {
-        self.0.pool.borrow_mut().get(*address).map(with)
+        self.0.pool.borrow_mut().get(address).map(with)
     }
 
     pub(super) fn now(&self) -> Instant {

@@ -9,7 +9,6 @@ use crate::net::resolver::ask::Answered;
 use crate::net::resolver::ask::Budget;
 use crate::net::resolver::ask::Failure;
 use crate::net::resolver::ask::Way;
-use crate::net::resolver::upstream;
 use crate::proto::dns::MAX_LINKS;
 use crate::proto::dns::dnssec::budget::Used;
 use crate::proto::dns::dnssec::chain::MAX_NEGATIVE_TTL;
@@ -57,7 +56,7 @@ impl Resolver {
                     let most = if matches!(found, Found::Records(_)) { MAX_TTL } else { MAX_NEGATIVE_TTL };
                     verdict.ttl = verdict.ttl.min(most);
                     verdict.outcome = Outcome::Proved { proof, found };
-                    verdict.reason = format!("the resolver {} says so (dns.trust-ad)", upstream::shown(&answered.from));
+                    verdict.reason = format!("the resolver {} says so (dns.trust-ad)", answered.from);
                     return verdict;
                 }
                 Ok(None) => {}
@@ -72,7 +71,7 @@ impl Resolver {
         if failure.is_server_failure()
             && let Ok(unchecked) = self.ask(question, &Way::usual(), budget).await
         {
-            let text = format!("the resolver {} holds the answer to be bogus", upstream::shown(&unchecked.from));
+            let text = format!("the resolver {} holds the answer to be bogus", unchecked.from);
             trouble.errors.insert(0, ExtendedError::new(InfoCode::DNSSEC_BOGUS, text));
             (trouble.state, trouble.cause) = (TroubleState::Bogus, TroubleCause::Zone);
         }

@@ -17,8 +17,7 @@ use crate::net::resolver::TrustAd;
 use crate::net::resolver::ask::Answered;
 use crate::net::resolver::ask::Budget;
 use crate::net::resolver::ask::Way;
-use crate::net::resolver::upstream;
-use crate::net::resolver::upstream::UpstreamAddress;
+use crate::net::resolver::ask::is_own;
 use crate::proto::dns::RecordType;
 use crate::proto::dns::dnssec::ClockTrust;
 use crate::proto::dns::dnssec::When;
@@ -39,6 +38,7 @@ use crate::proto::dns::lookup::TroubleCause;
 use crate::proto::dns::lookup::TroubleState;
 use crate::proto::dns::name::Name;
 use crate::proto::dns::question::Checking;
+use crate::proto::dns::upstream::UpstreamAddress;
 
 /// What an upstream that strips lets a proof miss: keys, signatures, denials.
 const MISSING: [InfoCode; 3] = [InfoCode::DNSKEY_MISSING, InfoCode::RRSIGS_MISSING, InfoCode::NSEC_MISSING];
@@ -77,7 +77,7 @@ impl Resolver {
         if trust_ad == TrustAd::Yes && self.0.pool.borrow().is_all_loopback() {
             return self.believe(key, &mut budget).await;
         }
-        let first = self.walk(key, &policy, (&Way::usual(), Memory::Used), &mut budget).await;
+        let mut first = self.walk(key, &policy, (&Way::usual(), Memory::Used), &mut budget).await;
         if !first.is_doubtful() {
             return first.into_verdict(self);
         }
@@ -88,8 +88,8 @@ impl Resolver {
             match &second.verdict.outcome {
                 Outcome::Proved { .. } => return second.into_verdict(self),
                 Outcome::Failed(trouble) if trouble.state == TroubleState::Bogus => return worse(first, second).into_verdict(self),
-                // The way was none.
-                Outcome::Failed(_) => {}
+                // The way was none; why, an upstream may have said.
+                Outcome::Failed(trouble) => first.remarks.extend(trouble.errors.iter().filter(|error| !is_own(error)).cloned()),
             }
         }
         first.into_verdict(self)
@@ -186,7 +186,7 @@ impl Resolver {
             (None, true) => "gives no signatures",
             (None, false) => return,
         };
-        error.text = format!("{} (upstream {} {complaint})", error.text, upstream::shown(&source));
+        error.text = format!("{} (upstream {} {complaint})", error.text, source);
         if unfit.is_some() || course.anchor_unsigned {
             trouble.cause = TroubleCause::Ours;
         }

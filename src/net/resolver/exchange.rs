@@ -46,12 +46,6 @@ pub enum Echo {
     Folded,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    Udp,
-    Tcp,
-}
-
 /// What UDP brought.
 pub enum ByUdp {
     Reply(Reply),

@@ -21,9 +21,7 @@ use ring::rand::SystemRandom;
 use crate::proto::dns::question::Letters;
 use crate::proto::dns::resolv_conf;
 use crate::proto::dns::resolv_conf::Nameserver;
-
-/// How an upstream is known.
-pub type UpstreamAddress = SocketAddr;
+use crate::proto::dns::upstream::UpstreamAddress;
 
 const DNS_PORT: u16 = 53;
 const SYSTEM_FILE: &str = "/etc/resolv.conf";
@@ -47,13 +45,13 @@ pub enum Upstreams {
     System,
     /// those of a file of the same form
     File(PathBuf),
-    Listed(Vec<SocketAddr>),
+    Listed(Vec<UpstreamAddress>),
 }
 
 /// One upstream and what is known about it.
 #[derive(Clone)]
 pub struct Upstream {
-    pub address: SocketAddr,
+    pub address: UpstreamAddress,
     round_trip: Duration,
     /// in a row
     failures: u32,
@@ -67,7 +65,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    fn new(address: SocketAddr) -> Upstream {
+    fn new(address: UpstreamAddress) -> Upstream {
         let mut cookie = vec![0; 8];
         // Without chance the cookie proves nothing, and harms nothing.
         let _ = SystemRandom::new().fill(&mut cookie);
@@ -204,14 +202,14 @@ impl Pool {
         };
         self.unreadable = None;
         let servers = resolv_conf::nameservers(&String::from_utf8_lossy(&text));
-        self.take(servers.iter().filter_map(socket_address).collect())
+        self.take(servers.iter().filter_map(socket_address).map(UpstreamAddress::Plain).collect())
     }
 
     /// What is known about those that stay, stays.
-    fn take(&mut self, mut addresses: Vec<SocketAddr>) -> Changed {
+    fn take(&mut self, mut addresses: Vec<UpstreamAddress>) -> Changed {
         let mut seen = HashSet::new();
-        addresses.retain(|address| seen.insert(*address));
-        if self.list.iter().map(|upstream| upstream.address).eq(addresses.iter().copied()) {
+        addresses.retain(|address| seen.insert(address.clone()));
+        if self.list.iter().map(|upstream| &upstream.address).eq(&addresses) {
             return Changed::No;
         }
         let before = std::mem::take(&mut self.list);
@@ -223,20 +221,20 @@ impl Pool {
     }
 
     /// Everybody, in the order to ask: those that answer, fastest first, then those that do not.
-    pub fn order(&self, now: Instant) -> Vec<SocketAddr> {
+    pub fn order(&self, now: Instant) -> Vec<UpstreamAddress> {
         let mut list: Vec<&Upstream> = self.list.iter().collect();
         list.sort_by_key(|upstream| (upstream.is_resting(now), upstream.round_trip));
-        list.iter().map(|upstream| upstream.address).collect()
+        list.iter().map(|upstream| upstream.address.clone()).collect()
     }
 
     /// `None`: the list has changed meanwhile.
-    pub fn get(&mut self, address: SocketAddr) -> Option<&mut Upstream> {
-        self.list.iter_mut().find(|upstream| upstream.address == address)
+    pub fn get(&mut self, address: &UpstreamAddress) -> Option<&mut Upstream> {
+        self.list.iter_mut().find(|upstream| upstream.address == *address)
     }
 
     /// Whether nobody else than this machine can have made an answer.
     pub fn is_all_loopback(&self) -> bool {
-        self.list.iter().all(|upstream| upstream.address.ip().is_loopback())
+        self.list.iter().all(|upstream| upstream.address.is_loopback())
     }
 
     pub fn was_useful_lately(&self, now: Instant) -> bool {
@@ -261,15 +259,9 @@ impl Pool {
             let told = |why| format!("{why}: the DNS resolvers of before are asked; restart the server to take the new ones");
             return self.unreadable.as_ref().map(told);
         }
-        let complaints: Vec<String> =
-            self.list.iter().map(|upstream| format!("{} {}", shown(&upstream.address), upstream.complaint)).collect();
+        let complaints: Vec<String> = self.list.iter().map(|upstream| format!("{} {}", upstream.address, upstream.complaint)).collect();
         Some(format!("no DNS resolver answers: {}", complaints.join("; ")))
     }
-}
-
-/// The address, with its port only where that is not the usual one.
-pub fn shown(address: &SocketAddr) -> String {
-    if address.port() == DNS_PORT { address.ip().to_string() } else { address.to_string() }
 }
 
 fn socket_address(server: &Nameserver) -> Option<SocketAddr> {
@@ -291,8 +283,8 @@ fn interface_index(name: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn address(n: u8) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, n], DNS_PORT))
+    fn address(n: u8) -> UpstreamAddress {
+        SocketAddr::from(([192, 0, 2, n], DNS_PORT)).into()
     }
 
     #[test]
@@ -300,22 +292,22 @@ mod tests {
         let now = Instant::now();
         let mut pool = Pool::new(Upstreams::Listed(vec![address(1), address(2), address(2)]));
         assert_eq!(pool.order(now), [address(1), address(2)]);
-        pool.get(address(2)).unwrap().note_answer(Duration::from_millis(5));
+        pool.get(&address(2)).unwrap().note_answer(Duration::from_millis(5));
         assert_eq!(pool.order(now), [address(2), address(1)]);
         for _ in 0..2 {
-            pool.get(address(2)).unwrap().note_failure("is silent".into(), now);
+            pool.get(&address(2)).unwrap().note_failure("is silent".into(), now);
         }
         assert_eq!(pool.order(now), [address(1), address(2)]);
         assert_eq!(pool.problem(), None);
         for _ in 0..50 {
-            pool.get(address(1)).unwrap().note_failure("refuses".into(), now);
+            pool.get(&address(1)).unwrap().note_failure("refuses".into(), now);
         }
         assert_eq!(pool.problem().unwrap(), "no DNS resolver answers: 192.0.2.1 refuses; 192.0.2.2 is silent");
         assert!(!pool.list[0].is_resting(now + MAX_REST));
         assert_eq!(pool.list[0].patience(), PATIENCE.1);
-        pool.get(address(1)).unwrap().note_answer(Duration::ZERO);
+        pool.get(&address(1)).unwrap().note_answer(Duration::ZERO);
         assert!(pool.problem().is_some(), "an answer that refuses helps nobody");
-        pool.get(address(1)).unwrap().note_alive();
+        pool.get(&address(1)).unwrap().note_alive();
         assert_eq!(pool.problem(), None);
     }
 
@@ -327,12 +319,12 @@ mod tests {
         assert!(pool.problem().unwrap().contains("no usable nameserver line"));
         fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
         assert_eq!((pool.refresh(), pool.refresh()), (Changed::Yes, Changed::No));
-        pool.get(address(1)).unwrap().letters = Letters::Small;
+        pool.get(&address(1)).unwrap().letters = Letters::Small;
         fs::write(&path, "nameserver 192.0.2.2\nnameserver 192.0.2.1\n").unwrap();
         fs::File::options().write(true).open(&path).unwrap().set_modified(SystemTime::now() + Duration::from_secs(9)).unwrap();
         assert_eq!(pool.refresh(), Changed::Yes);
-        assert_eq!(pool.get(address(1)).unwrap().letters, Letters::Small);
-        assert_eq!(pool.get(address(2)).unwrap().letters, Letters::Random);
+        assert_eq!(pool.get(&address(1)).unwrap().letters, Letters::Small);
+        assert_eq!(pool.get(&address(2)).unwrap().letters, Letters::Random);
         // Replaced by something that cannot be read, as a new file in place of the one that the sandbox allows.
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();

@@ -16,6 +16,7 @@ pub mod resolv_conf;
 pub mod response;
 pub mod table;
 mod text;
+pub mod upstream;
 
 use std::fmt;
 

@@ -1,6 +1,7 @@
-//! A query as it is sent (RFC 1035, 6891, 7873), and whether a message that comes back is its answer.
+//! A query as it is sent (RFC 1035, 6891, 7873, 7830), and whether a message that comes back is its answer.
 //!
-//! RD, CD and DO are set: we want the records whatever the upstream thinks of them. What makes an answer hard to forge is
+//! RD, CD and DO are set: we want the records whatever the upstream thinks of them; a second try may do without CD (RFC 6840
+//! appendix B), and then asks for AD too (section 5.7). Under TLS the query is padded (RFC 8467 section 4.1). What makes an answer hard to forge is
 //! compared here: ID, the question octet by octet with its random letter case, our cookie. Chance comes in as `Dice`.
 
 use crate::proto::dns::CLASS_IN;
@@ -17,6 +18,9 @@ const AD: u16 = 1 << 5;
 const CD: u16 = 1 << 4;
 const DO: u16 = 1 << 15;
 const HEADER: usize = 12;
+const OPTION_PADDING: u16 = 12;
+/// The length of an encrypted query is a multiple of this (RFC 8467 section 4.1).
+const PADDED_TO: usize = 128;
 
 /// Octets nobody can guess.
 #[derive(Clone, Copy)]
@@ -33,31 +37,32 @@ pub enum Letters {
     Small,
 }
 
-/// Whether the upstream understands EDNS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extension<'a> {
-    /// with the content of COOKIE: 8 octets of ours, and behind them those of the server
-    Edns {
-        cookie: &'a [u8],
-    },
-    Plain,
-}
-
-/// Whether the upstream shall validate.
+/// Who judges signatures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Checking {
-    /// CD: everything, whatever it thinks of it
+    /// we alone: CD
     Disabled,
-    /// AD instead: what it believes, and whether it does (RFC 6840 section 5.7)
+    /// the upstream too, and it says so: AD
     Enabled,
 }
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct Question<'a> {
     pub name: &'a Name,
     pub kind: RecordType,
     pub checking: Checking,
+}
+
+/// What may stand in the query beside the question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extension<'a> {
+    /// with the content of COOKIE: 8 octets of ours, and behind them those of the server
+    Edns { cookie: &'a [u8] },
+    /// For an encrypted connection, which needs no cookie: nobody puts answers into it.
+    Padded,
+    /// for who does not understand EDNS
+    Plain,
 }
 
 /// A query that waits for its answer.
@@ -81,31 +86,54 @@ pub enum Relation {
 }
 
 impl Query {
-    pub fn new(asked: &Asked<'_>, letters: Letters, extension: Extension<'_>, dice: &Dice) -> Query {
-        let Asked { name, kind, checking } = *asked;
-        let checking = if checking == Checking::Disabled { CD } else { AD };
+    pub fn new(question: &Question<'_>, letters: Letters, extension: Extension<'_>, dice: &Dice) -> Query {
+        let Question { name, kind, checking } = *question;
         let asked = match letters {
             Letters::Random => name.with_random_case(&dice.letters),
             Letters::Small => name.to_lowercase(),
         };
         let mut octets = Vec::with_capacity(HEADER + asked.as_wire().len() + 48);
-        for number in [dice.id, RD | checking, 1, 0, 0, u16::from(extension != Extension::Plain)] {
+        let flags = match checking {
+            Checking::Disabled => RD | CD,
+            Checking::Enabled => RD | AD,
+        };
+        for number in [dice.id, flags, 1, 0, 0, u16::from(extension != Extension::Plain)] {
             octets.extend(number.to_be_bytes());
         }
         octets.extend_from_slice(asked.as_wire());
         octets.extend(kind.0.to_be_bytes());
         octets.extend(CLASS_IN.to_be_bytes());
         let end = octets.len();
-        let mut sent = Vec::new();
-        if let Extension::Edns { cookie } = extension {
-            sent = cookie.to_vec();
-            octets.push(0);
-            for number in [RecordType::OPT.0, UDP_PAYLOAD, 0, DO, 4 + cookie.len() as u16, OPTION_COOKIE, cookie.len() as u16] {
-                octets.extend(number.to_be_bytes());
+        let (code, content) = match extension {
+            Extension::Edns { cookie } => (OPTION_COOKIE, cookie.to_vec()),
+            Extension::Padded => {
+                // The root's octet and six numbers of OPT stand before the zeros.
+                let length = (end + 1 + 10 + 4).next_multiple_of(PADDED_TO);
+                (OPTION_PADDING, vec![0; length - (end + 1 + 10 + 4)])
             }
-            octets.extend_from_slice(cookie);
+            Extension::Plain => return Query { octets, name: name.clone(), end, cookie: Vec::new() },
+        };
+        octets.push(0);
+        for number in [RecordType::OPT.0, UDP_PAYLOAD, 0, DO, 4 + content.len() as u16, code, content.len() as u16] {
+            octets.extend(number.to_be_bytes());
         }
-        Query { octets, name: name.clone(), end, cookie: sent }
+        octets.extend_from_slice(&content);
+        let cookie = if code == OPTION_COOKIE { content } else { Vec::new() };
+        Query { octets, name: name.clone(), end, cookie }
+    }
+
+    /// On a connection that many queries share, each has an ID of its own (RFC 7766 section 6.2.1).
+    pub fn set_id(&mut self, id: u16) {
+        self.octets[..2].copy_from_slice(&id.to_be_bytes());
+    }
+
+    pub fn id(&self) -> u16 {
+        u16::from_be_bytes([self.octets[0], self.octets[1]])
+    }
+
+    /// Whether the server has given us a cookie for its answers.
+    pub fn has_server_cookie(&self) -> bool {
+        self.cookie.len() > 8
     }
 
     pub fn octets(&self) -> &[u8] {
@@ -155,7 +183,7 @@ mod tests {
 
     fn query(extension: Extension<'_>) -> Query {
         let name = Name::parse("example.org").unwrap();
-        Query::new(&Asked { name: &name, kind: RecordType::MX, checking: Checking::Disabled }, Letters::Random, extension, &DICE)
+        Query::new(&Question { name: &name, kind: RecordType::MX, checking: Checking::Disabled }, Letters::Random, extension, &DICE)
     }
 
     #[test]
@@ -168,6 +196,19 @@ mod tests {
         assert_eq!((asked.name.to_string().as_str(), asked.rtype, asked.class), ("eXaMpLe.oRg.", RecordType::MX, CLASS_IN));
         let edns = message.edns().unwrap();
         assert_eq!((edns.udp_payload, edns.dnssec_ok, &edns.cookie[..], edns.version), (UDP_PAYLOAD, true, &b"12345678"[..], 0));
+    }
+
+    #[test]
+    fn an_encrypted_query_does_not_show_the_length_of_its_name() {
+        for (name, length) in [(".", 128), ("example.org", 128), (&"a.".repeat(60)[..], 256), (&"a.".repeat(127)[..254], 384)] {
+            let name = Name::parse(name).unwrap();
+            let question = Question { name: &name, kind: RecordType::MX, checking: Checking::Enabled };
+            let query = Query::new(&question, Letters::Small, Extension::Padded, &DICE);
+            assert_eq!(query.octets().len(), length, "{name}");
+            let message = Message::read(query.octets()).unwrap();
+            assert!(message.fault().is_none() && message.edns().is_some_and(|edns| edns.dnssec_ok && edns.cookie.is_empty()));
+            assert_eq!(query.octets()[2..4], [1, 0x20], "RD and AD");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::proto::dns::dnssec::Sha1;
 use crate::proto::dns::dnssec::When;
 use crate::proto::dns::dnssec::anchor::Anchors;
 use crate::proto::dns::dnssec::budget::Budget;
+use crate::proto::dns::dnssec::budget::Halt;
 use crate::proto::dns::dnssec::budget::Limits;
 use crate::proto::dns::dnssec::budget::Used;
 use crate::proto::dns::dnssec::canonical;
@@ -222,9 +223,9 @@ impl Walk {
             return Action::Done(Rc::clone(verdict));
         }
         let asked = self.asking.take();
-        match (input, asked) {
-            (Input::Answer(received), Some(question)) => self.prover.learn(question, Ok(received)),
-            (Input::Failed(trouble), Some(question)) => self.prover.learn(question, Err(trouble)),
+        match (input, &asked) {
+            (Input::Answer(received), Some(question)) => self.prover.learn(question.clone(), Ok(received)),
+            (Input::Failed(trouble), Some(question)) => self.prover.learn(question.clone(), Err(trouble)),
             (Input::Known(zone), _) => self.prover.know(zone),
             (Input::Continue | Input::Answer(_) | Input::Failed(_), _) => {}
         }
@@ -234,7 +235,7 @@ impl Walk {
             Err(stop) => stop,
         };
         match stop {
-            Stop::Ask(name, kind) => match self.prover.budget.ask() {
+            Stop::Ask(name, kind) => match self.count(&(name.clone(), kind), asked.as_ref()) {
                 Ok(()) => {
                     self.asking = Some((name.clone(), kind));
                     Action::Ask { name, kind }
@@ -247,6 +248,11 @@ impl Walk {
             Stop::Pause => Action::Pause,
             Stop::Fail(trouble) => self.done(Err(*trouble)),
         }
+    }
+
+    /// Counts a question, once though it is asked again behind `Known`.
+    fn count(&mut self, question: &(Name, RecordType), asked: Option<&(Name, RecordType)>) -> Result<(), Halt> {
+        if asked == Some(question) { Ok(()) } else { self.prover.budget.ask() }
     }
 
     fn done(&mut self, end: Result<End, Trouble>) -> Action {

@@ -2,12 +2,12 @@
 
 use super::*;
 use crate::proto::dns::presentation::parse_rdata;
-use crate::proto::dns::question::Asked;
 use crate::proto::dns::question::Checking;
 use crate::proto::dns::question::Dice;
 use crate::proto::dns::question::Extension;
 use crate::proto::dns::question::Letters;
 use crate::proto::dns::question::Query;
+use crate::proto::dns::question::Question;
 use crate::proto::dns::reply::Reply;
 use crate::proto::dns::reply::write_reply;
 
@@ -27,12 +27,8 @@ fn records(lines: &str) -> Vec<RawRecord> {
 
 fn understood(rcode: Rcode, answers: &str, authority: &str) -> Result<Response, ResponseFault> {
     let dice = Dice { id: 1, letters: [0; 32] };
-    let query = Query::new(
-        &Asked { name: &name("www.x"), kind: RecordType::A, checking: Checking::Disabled },
-        Letters::Random,
-        Extension::Plain,
-        &dice,
-    );
+    let question = Question { name: &name("www.x"), kind: RecordType::A, checking: Checking::Disabled };
+    let query = Query::new(&question, Letters::Random, Extension::Plain, &dice);
     let reply = Reply { rcode, answers: &records(answers), authority: &records(authority), errors: &[] };
     let mut octets = write_reply(&Message::read(query.octets()).unwrap(), &reply, 65_535);
     // A recursive server answers without AA.
