@@ -5,11 +5,29 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
+#[path = "resolver/signed.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod signed;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use pipit::admin::Instance;
+use pipit::app::anchors::Keeper;
+use pipit::config::check::check;
+use pipit::config::live::Live;
 
 use pipit::mail::date::UnixTime;
+use pipit::metrics::Metrics;
+use pipit::net::clock::Clock;
+use pipit::net::offload::Offload;
+use pipit::net::resolver::Resolver;
+use pipit::net::resolver::Upstreams;
 use pipit::proto::dns::Rcode;
 use pipit::proto::dns::RecordType;
 use pipit::proto::dns::dnssec::ClockTrust;
@@ -18,6 +36,7 @@ use pipit::proto::dns::dnssec::anchor::Anchor;
 use pipit::proto::dns::dnssec::anchor::Anchors;
 use pipit::proto::dns::dnssec::dnskey::Dnskey;
 use pipit::proto::dns::dnssec::ds::Ds;
+use pipit::proto::dns::dnssec::rollover::Kept;
 use pipit::proto::dns::dnssec::rollover::Look;
 use pipit::proto::dns::dnssec::rollover::Rollover;
 use pipit::proto::dns::dnssec::rollover::State;
@@ -25,12 +44,15 @@ use pipit::proto::dns::dnssec::rrset::Received;
 use pipit::proto::dns::dnssec::rrset::RrSet;
 use pipit::proto::dns::name::Name;
 use pipit::proto::dns::reader::RawRecord;
+use pipit::proto::dns::upstream::UpstreamAddress;
 use pipit::store::Options;
 use pipit::store::Store;
 use pipit::store::anchors;
 use ring::digest;
 use ring::signature::Ed25519KeyPair;
 use ring::signature::KeyPair;
+use signed::Said;
+use signed::Signed;
 
 /// Fewer scenarios than this mean that the folder was not found or was emptied.
 const AT_LEAST: usize = 18;
@@ -84,10 +106,14 @@ fn signature(set: &RrSet, signer: &str, manner: &Manner, now: UnixTime) -> Vec<u
 }
 
 fn signed_set(keys: &[&str], signers: &[&str], manner: &Manner, now: UnixTime) -> RrSet {
+    Received::new(Rcode::NO_ERROR, signed_records(keys, signers, manner, now), []).answer.remove(0)
+}
+
+fn signed_records(keys: &[&str], signers: &[&str], manner: &Manner, now: UnixTime) -> Vec<RawRecord> {
     let mut records: Vec<RawRecord> = keys.iter().map(|word| record(RecordType::DNSKEY, manner.ttl, dnskey(word).encode())).collect();
     let set = Received::new(Rcode::NO_ERROR, records.clone(), []).answer.remove(0);
     records.extend(signers.iter().map(|signer| record(RecordType::RRSIG, manner.ttl, signature(&set, signer, manner, now))));
-    Received::new(Rcode::NO_ERROR, records, []).answer.remove(0)
+    records
 }
 
 /// One scenario under way.
@@ -210,4 +236,83 @@ fn every_course_of_events_ends_as_it_must() {
         play(file, &scratch.join(n.to_string()));
     }
     std::fs::remove_dir_all(scratch).unwrap();
+}
+
+const TEXT: &str = "hostname = \"m.example.org\"\n[[domain]]\nname = \"example.org\"\n";
+
+/// The states of the keys made here; the real root's, which are built in, are left out.
+fn stored_states(store: &Store) -> Vec<(char, State)> {
+    let rollover = store.read(anchors::root).unwrap().unwrap();
+    let letter = |kept: &Kept| ('A'..='C').find(|letter| ds(&letter.to_string()) == kept.ds);
+    rollover.keys.iter().filter_map(|kept| Some((letter(kept)?, kept.state))).collect()
+}
+
+/// A server over real sockets: it asks when it is time, keeps what it sees, and its resolver believes accordingly.
+#[test]
+fn a_server_follows_the_keys_of_the_root() {
+    let dir = std::env::temp_dir().join(format!("pipit-rollover-server-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let begin = UnixTime::from_civil(2027, 1, 1, 0).unwrap();
+    let (clock, hand) = Clock::settable(begin);
+    let told: Arc<Mutex<Vec<RawRecord>>> = Arc::default();
+    let telling = Arc::clone(&told);
+    let upstream = Signed::start(move |asked, said| {
+        if asked.is(".", RecordType::DNSKEY) {
+            *said = Said { answer: telling.lock().unwrap().clone(), ..Said::code(Rcode::NO_ERROR) };
+        }
+    });
+    let show = |keys: &[&str], signers: &[&str]| {
+        let now = clock.now();
+        *told.lock().unwrap() = signed_records(keys, signers, &Manner { ttl: 172_800, left: 20 }, now);
+    };
+    let metrics = Rc::new(Metrics::default());
+    let upstreams = Upstreams::Listed(vec![UpstreamAddress::Plain(upstream.address)]);
+    let resolver = Resolver::new(upstreams, clock.clone(), Rc::clone(&metrics));
+    let instance = Instance {
+        store: Store::open(&dir, Options { map_size: Some(16 << 20) }).unwrap(),
+        live: Rc::new(Live::new(check(TEXT).unwrap())),
+        file: dir.join("pipit.toml"),
+        metrics,
+        clock: clock.clone(),
+        offload: Offload::start().unwrap(),
+        serving: None,
+    };
+    pipit::net::run(&smol::LocalExecutor::new(), async {
+        let learnt = Rollover::new(Name::root()).seed(&built_in(&["A"]));
+        instance.store.write(move |w| anchors::set_root(w, &learnt)).await.unwrap();
+        let (keeper, problem) = Keeper::begin(&instance.store, resolver, &instance.live.current());
+        assert_eq!(problem, None);
+        show(&["A", "B", "z"], &["A"]);
+        keeper.attend(&instance).await;
+        let day = |days: i64| begin.plus(days * DAY);
+        assert_eq!(stored_states(&instance.store), [('A', State::Valid), ('B', State::Pending { until: day(30) })]);
+        // Not again before it is time, and not with a time in doubt.
+        keeper.attend(&instance).await;
+        hand.set(day(-400));
+        keeper.attend(&instance).await;
+        hand.set(day(8000));
+        keeper.attend(&instance).await;
+        assert_eq!(upstream.asked().len(), 1);
+        hand.set(begin);
+        hand.advance(Duration::from_secs(31 * 86_400));
+        clock.raise_floor(begin);
+        show(&["A", "B", "z"], &["A"]);
+        keeper.attend(&instance).await;
+        assert_eq!(stored_states(&instance.store), [('A', State::Valid), ('B', State::Valid)]);
+        hand.advance(Duration::from_secs(2 * 86_400));
+        show(&["A!", "B", "z"], &["A!", "B"]);
+        keeper.attend(&instance).await;
+        assert_eq!(stored_states(&instance.store), [('A', State::Revoked { until: day(63) }), ('B', State::Valid)]);
+        assert_eq!(upstream.asked().len(), 2);
+        // Nobody answers: an hour or more later again, and nothing is forgotten.
+        told.lock().unwrap().clear();
+        hand.advance(Duration::from_secs(2 * 86_400));
+        keeper.attend(&instance).await;
+        hand.advance(Duration::from_secs(1800));
+        keeper.attend(&instance).await;
+        assert_eq!(upstream.asked().len(), 1);
+        assert_eq!(stored_states(&instance.store).len(), 2);
+        instance.store.clone().close().await;
+    });
+    std::fs::remove_dir_all(dir).unwrap();
 }

@@ -67,6 +67,14 @@ impl Keeper {
         self.learnt.borrow().next.is_none_or(|next| now.0 >= next.0 || next.0 > now.0 + LONGEST_WAIT)
     }
 
+    /// Looks at the root's keys if the time for it has come and is known.
+    pub async fn attend(&self, instance: &Instance) {
+        let followed = instance.live.current().dns.trust_anchor.is_none();
+        if followed && confirmed(&instance.clock).is_some_and(|when| self.is_due(when.now)) {
+            self.look(instance).await;
+        }
+    }
+
     /// Asks for the root's keys, and takes what they show.
     async fn look(&self, instance: &Instance) {
         let root = Name::root();
@@ -130,10 +138,7 @@ fn report(instance: &Instance, look: &Look) {
 /// Runs as long as the server.
 pub async fn follow(instance: Rc<Instance>, keeper: Rc<Keeper>) {
     loop {
-        let followed = instance.live.current().dns.trust_anchor.is_none();
-        if followed && confirmed(&instance.clock).is_some_and(|when| keeper.is_due(when.now)) {
-            keeper.look(&instance).await;
-        }
+        keeper.attend(&instance).await;
         sleep(STEP).await;
     }
 }
