@@ -29,6 +29,7 @@ use nanoserde::SerJson;
 
 use crate::admin::wire::BadRequest;
 use crate::admin::wire::Command;
+use crate::admin::wire::dns::UpstreamRow;
 use crate::config::live::Live;
 use crate::config::settings::Settings;
 use crate::mail::date::UnixTime;
@@ -68,6 +69,8 @@ pub struct Serving {
     pub longest_stall: Box<dyn Fn() -> u64>,
     /// what is wrong with the resolvers, for `status`
     pub resolver_problem: Box<dyn Fn() -> Option<String>>,
+    /// who is asked, for `status`
+    pub upstreams: Box<dyn Fn() -> Vec<UpstreamRow>>,
     /// gives the services that keep a part of the settings the new ones
     pub take_settings: Box<dyn Fn(&Settings)>,
 }

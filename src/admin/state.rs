@@ -8,6 +8,7 @@ use crate::admin::row;
 use crate::admin::wire::StatusRow;
 use crate::admin::wire::TableRow;
 use crate::admin::wire::TextRow;
+use crate::admin::wire::dns::UNFIT;
 use crate::config::settings::Settings;
 use crate::host::memory;
 use crate::mail::date::UnixTime;
@@ -51,6 +52,7 @@ pub async fn status<C: Channel>(instance: &Instance, channel: &mut C) -> Result<
         resident_bytes: memory::resident().unwrap_or(0),
         disk_available_bytes: instance.store.space()?.available,
         clock: clock(instance).into(),
+        upstreams: serving.map(|serving| (serving.upstreams)()).unwrap_or_default(),
         anchors: anchors::rows(&settings, &anchors::learnt(&instance.store).unwrap_or_else(|_| anchors::untaught()), now),
         notes: notes(&settings, now),
         problems: problems(instance)?,
@@ -109,7 +111,9 @@ fn problems(instance: &Instance) -> Result<Vec<String>, Failure> {
     match &instance.serving {
         Some(serving) => {
             problems.extend(serving.problems.borrow().values().cloned());
-            problems.extend((serving.resolver_problem)());
+            let stuck = (serving.upstreams)().iter().all(|upstream| !upstream.answers || upstream.fitness == UNFIT);
+            let told = |problem| if stuck { format!("mail to other servers waits: {problem}") } else { problem };
+            problems.extend((serving.resolver_problem)().map(told));
         }
         None => problems.push("no server is running on this directory: start it with `pipit serve`".into()),
     }

@@ -11,6 +11,7 @@ use nanoserde::SerJson;
 
 use crate::admin::json;
 use crate::admin::wire::dns::AnchorRow;
+use crate::admin::wire::dns::UpstreamRow;
 use crate::admin::wire::queue::QueueCommand;
 use crate::mail::address::Address;
 
@@ -447,6 +448,8 @@ pub struct StatusRow {
     pub disk_available_bytes: u64,
     /// how far the time is believed: `confirmed`, `plausible` or `wrong`
     pub clock: String,
+    /// who is asked about the DNS
+    pub upstreams: Vec<UpstreamRow>,
     /// what DNS answers are believed by
     pub anchors: Vec<AnchorRow>,
     /// what is good to know, each a sentence

@@ -18,9 +18,11 @@ use crate::net::clock::Certainty;
 use crate::net::clock::Clock;
 use crate::net::deadline::sleep;
 use crate::net::resolver::Resolver;
+use crate::net::resolver::TrustAd;
 use crate::proto::dns::RecordType;
 use crate::proto::dns::dnssec::ClockTrust;
 use crate::proto::dns::dnssec::When;
+use crate::proto::dns::dnssec::anchor::Anchors;
 use crate::proto::dns::dnssec::rollover::Look;
 use crate::proto::dns::dnssec::rollover::Rollover;
 use crate::proto::dns::dnssec::rollover::Turn;
@@ -39,6 +41,8 @@ const ABOUT: &str = "anchors";
 pub struct Keeper {
     resolver: Resolver,
     learnt: RefCell<Rollover>,
+    /// what the resolver was told: telling it the same again would make it forget everything
+    told: RefCell<Option<(Rc<Anchors>, TrustAd)>>,
 }
 
 impl Keeper {
@@ -53,14 +57,18 @@ impl Keeper {
                 (anchors::untaught(), Some(text))
             }
         };
-        let keeper = Keeper { resolver, learnt: RefCell::new(learnt) };
+        let keeper = Keeper { resolver, learnt: RefCell::new(learnt), told: RefCell::default() };
         keeper.take(settings);
         (Rc::new(keeper), problem)
     }
 
     /// Believes what the settings say from now on.
     pub fn take(&self, settings: &Settings) {
-        self.resolver.set_beliefs(anchors::beliefs(settings, &self.learnt.borrow()));
+        let beliefs = anchors::beliefs(settings, &self.learnt.borrow());
+        let told = Some((Rc::clone(&beliefs.policy.anchors), beliefs.trust_ad));
+        if self.told.replace(told.clone()) != told {
+            self.resolver.set_beliefs(beliefs);
+        }
     }
 
     fn is_due(&self, now: UnixTime) -> bool {
@@ -105,11 +113,8 @@ impl Keeper {
         if let Err(error) = instance.store.write(move |writer| stored::set_root(writer, &written)).await {
             warn!("what was learnt about the root's keys could not be saved: {error}");
         }
-        let changed = learnt.anchors() != self.learnt.borrow().anchors();
         *self.learnt.borrow_mut() = learnt;
-        if changed {
-            self.take(&instance.live.current());
-        }
+        self.take(&instance.live.current());
     }
 }
 

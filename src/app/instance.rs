@@ -22,6 +22,8 @@ use crate::admin::Serving;
 use crate::admin::logins::Logins;
 use crate::admin::wire::SEND_SOCKET;
 use crate::admin::wire::SOCKET;
+use crate::admin::wire::dns::UNFIT;
+use crate::admin::wire::dns::UpstreamRow;
 use crate::app::anchors;
 use crate::app::anchors::Keeper;
 use crate::app::certificates;
@@ -51,7 +53,9 @@ use crate::net::listen::Listener;
 use crate::net::local;
 use crate::net::local::LocalListener;
 use crate::net::offload::Offload;
+use crate::net::resolver::Fitness;
 use crate::net::resolver::Resolver;
+use crate::net::resolver::UpstreamStatus;
 use crate::net::resolver::Upstreams;
 use crate::net::slots::Slots;
 use crate::net::tasks::Tasks;
@@ -143,6 +147,7 @@ pub async fn start(part: Part, common: &Common) -> Result<Running, Failure> {
     });
     admin::settings::consume_first_users(&instance).await;
     admin::settings::remember(&instance).await;
+    let watched = resolver.clone();
     let outbound = Rc::new(Outbound {
         store: store.clone(),
         live: Rc::clone(&live),
@@ -161,6 +166,7 @@ pub async fn start(part: Part, common: &Common) -> Result<Running, Failure> {
     tasks.spawn_service("delivery", move || outbound::run(Rc::clone(&delivering)));
     let sockets = start_control(&tasks, &instance, &common.users, &send_sockets)?;
     upkeep::start(&tasks, &instance, place.stamp);
+    tasks.spawn_service("DNS upstream watch", move || watched.clone().watch_upstreams());
     let followed = Rc::clone(&instance);
     tasks.spawn_service("trust anchors", move || anchors::follow(Rc::clone(&followed), Rc::clone(&keeper)));
     Ok(Running { instance, tasks, slots, outbound, sockets })
@@ -178,7 +184,7 @@ struct Shared<'a> {
 /// What `status` and commands may know and do of the running server.
 fn serving(common: &Common, parts: &Shared<'_>, problems: Problems) -> Serving {
     let (meter, asked, steered) = (common.meter.clone(), parts.resolver.clone(), parts.resolver.clone());
-    let keeper = Rc::clone(parts.keeper);
+    let (keeper, shown) = (Rc::clone(parts.keeper), parts.resolver.clone());
     Serving {
         started: parts.clock.now(),
         budget: parts.budget.clone(),
@@ -188,6 +194,7 @@ fn serving(common: &Common, parts: &Shared<'_>, problems: Problems) -> Serving {
         stop: common.stop.clone(),
         longest_stall: Box::new(move || meter.longest().map_or(0, |stall| u64::try_from(stall.length.as_micros()).unwrap_or(u64::MAX))),
         resolver_problem: Box::new(move || asked.problem()),
+        upstreams: Box::new(move || shown.upstreams().into_iter().map(upstream_row).collect()),
         take_settings: Box::new(move |settings: &Settings| {
             steered.set_upstreams(upstreams(settings));
             keeper.take(settings);
@@ -214,6 +221,18 @@ fn open_doors(tasks: &Tasks, service: &Rc<Service>, sockets: Sockets, certificat
         }
     }
     Ok(())
+}
+
+fn upstream_row(status: UpstreamStatus) -> UpstreamRow {
+    let (fitness, mut complaints) = match status.fitness {
+        Fitness::Fit => ("fit", Vec::new()),
+        Fitness::Unknown => ("unknown", Vec::new()),
+        Fitness::Unfit(complaints) => (UNFIT, complaints),
+    };
+    let answers = status.complaint.is_none();
+    complaints.extend(status.complaint);
+    let advice = status.advice.unwrap_or_default().to_owned();
+    UpstreamRow { address: status.address.to_string(), fitness: fitness.into(), answers, complaints, advice }
 }
 
 fn upstreams(settings: &Settings) -> Upstreams {

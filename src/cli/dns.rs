@@ -17,6 +17,7 @@ use crate::admin::Failure;
 use crate::admin::settings::read_anchors;
 use crate::admin::wire;
 use crate::admin::wire::dns::AnchorRow;
+use crate::admin::wire::dns::UpstreamRow;
 use crate::cli::args::DnsCommand;
 use crate::cli::args::Globals;
 use crate::cli::args::Question;
@@ -100,6 +101,18 @@ pub fn anchor_words(row: &AnchorRow) -> String {
     let key = if row.tag == 0 && row.algorithm == 0 { String::new() } else { format!(" key {}", row.tag) };
     let until = if row.until.is_empty() { String::new() } else { format!(" until {}", row.until) };
     format!("{}{key} {}{until} ({})", safe(&row.zone), row.state, row.source)
+}
+
+/// For `status`: `192.0.2.53 is unfit for DNSSEC: gives no signatures (RRSIG)`.
+pub fn upstream_words(row: &UpstreamRow) -> String {
+    let judged = match (row.answers, row.fitness.as_str()) {
+        (false, _) => "is of no use now",
+        (true, "fit") => "is fit for DNSSEC",
+        (true, "unfit") => "is unfit for DNSSEC",
+        (true, _) => "was not tried yet whether it is fit for DNSSEC",
+    };
+    let why = if row.complaints.is_empty() { String::new() } else { format!(": {}", row.complaints.join(", ")) };
+    safe(&format!("{} {judged}{why}", row.address))
 }
 
 /// Asks and prints.

@@ -185,6 +185,9 @@ fn status(row: &StatusRow, cells: &mut Vec<Vec<String>>) -> io::Result<()> {
     fact("queue", queue_words(row));
     fact("disk", format!("{} MiB free", row.disk_available_bytes >> 20));
     fact("clock", format!("{}, {}", row.now, row.clock));
+    for upstream in &row.upstreams {
+        fact("resolver", dns::upstream_words(upstream));
+    }
     for anchor in &row.anchors {
         fact("anchor", dns::anchor_words(anchor));
     }

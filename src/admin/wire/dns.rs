@@ -20,6 +20,9 @@ pub struct AnchorRow {
     pub source: String,
 }
 
+/// What `fitness` says of a resolver through which nothing can be proved.
+pub const UNFIT: &str = "unfit";
+
 /// One recursive resolver of `status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, SerJson, DeJson)]
 pub struct UpstreamRow {
@@ -27,6 +30,8 @@ pub struct UpstreamRow {
     /// `fit`, `unfit` or `unknown`: whether answers can be proved through it
     pub fitness: String,
     pub answers: bool,
-    /// why it is unfit
+    /// why it is unfit, or does not answer
     pub complaints: Vec<String>,
+    /// what to do about one that is unfit
+    pub advice: String,
 }

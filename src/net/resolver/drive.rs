@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use crate::net::breathe::breathe;
 use crate::net::clock::Certainty;
+use crate::net::deadline::Deadline;
 use crate::net::resolver::Beliefs;
 use crate::net::resolver::Key;
 use crate::net::resolver::Resolver;
@@ -63,7 +64,7 @@ struct Course {
     shares: Vec<Share>,
     /// of upstreams
     remarks: Vec<ExtendedError>,
-    /// a question of the proof, not the first, was not answered
+    /// a question of the proof was not answered, though the first was
     proof_failed: bool,
     /// the keys of a trust anchor came without a signature
     anchor_unsigned: bool,
@@ -82,11 +83,18 @@ impl Resolver {
             return first.into_verdict(self);
         }
         self.0.metrics.dns_second_tries.add_one();
-        let policy = Policy { limits: left(policy.limits, first.verdict.used), ..policy };
-        for way in self.other_ways(&first) {
+        let mut policy = Policy { limits: left(policy.limits, first.verdict.used), ..policy };
+        for (way, time) in self.other_ways(&first) {
+            let whole = budget.deadline;
+            budget.deadline = Deadline::after(whole.left() / time);
             let second = self.walk(key, &policy, (&way, Memory::Unused), &mut budget).await;
+            budget.deadline = whole;
+            policy.limits = left(policy.limits, second.verdict.used);
             match &second.verdict.outcome {
-                Outcome::Proved { .. } => return second.into_verdict(self),
+                Outcome::Proved { .. } => {
+                    first.main_source().inspect(|source| self.suspect(source));
+                    return second.into_verdict(self);
+                }
                 Outcome::Failed(trouble) if trouble.state == TroubleState::Bogus => return worse(first, second).into_verdict(self),
                 // The way was none; why, an upstream may have said.
                 Outcome::Failed(trouble) => first.remarks.extend(trouble.errors.iter().filter(|error| !is_own(error)).cloned()),
@@ -95,17 +103,17 @@ impl Resolver {
         first.into_verdict(self)
     }
 
-    /// How else to ask, the best first.
-    fn other_ways(&self, first: &Course) -> Vec<Way> {
+    /// How else to ask, the best first, and through how much the time that is left is divided for it.
+    fn other_ways(&self, first: &Course) -> Vec<(Way, u32)> {
         let mut ways = Vec::new();
         let order = self.0.pool.borrow().order(self.now());
         // Where a question had no answer, all were asked already.
         if let (Some(suspect), false) = (first.main_source(), first.proof_failed)
             && order.iter().any(|other| other != suspect)
         {
-            ways.push(Way { avoid: Some(suspect.clone()), ..Way::usual() });
+            ways.push((Way { avoid: Some(suspect.clone()), ..Way::usual() }, 2));
         }
-        ways.push(Way { checking: Checking::Enabled, ..Way::usual() });
+        ways.push((Way { checking: Checking::Enabled, ..Way::usual() }, 1));
         ways
     }
 
@@ -131,7 +139,7 @@ impl Resolver {
                             match asked {
                                 Ok(answered) => Input::Answer(course.take(&answered, (&name, kind), policy)),
                                 Err(failure) => {
-                                    course.proof_failed |= !course.shares.is_empty();
+                                    course.proof_failed |= matches!(kind, RecordType::DS | RecordType::DNSKEY) && !course.shares.is_empty();
                                     Input::Failed(failure.to_trouble())
                                 }
                             }
@@ -217,17 +225,7 @@ fn left(limits: Limits, used: Used) -> Limits {
 
 impl Course {
     fn new((name, _): &Key) -> Course {
-        let verdict = Verdict {
-            outcome: Outcome::Failed(Trouble::indeterminate("")),
-            owner: name.clone(),
-            links: Vec::new(),
-            link_records: Vec::new(),
-            ttl: 0,
-            chain: Vec::new(),
-            errors: Vec::new(),
-            reason: String::new(),
-            used: Used::default(),
-        };
+        let verdict = Verdict::failed(name.clone(), Trouble::indeterminate(""));
         Course { verdict, shares: Vec::new(), remarks: Vec::new(), proof_failed: false, anchor_unsigned: false }
     }
 
@@ -242,9 +240,7 @@ impl Course {
         }
         self.shares[at].answers += 1;
         self.shares[at].signed += usize::from(signed);
-        let new = answered.remarks.iter().filter(|remark| !self.remarks.contains(remark));
-        let new: Vec<ExtendedError> = new.cloned().collect();
-        self.remarks.extend(new);
+        self.remarks.extend(answered.remarks.iter().cloned());
         received
     }
 
@@ -269,7 +265,11 @@ impl Course {
     fn into_verdict(mut self, resolver: &Resolver) -> Verdict {
         resolver.blame(&mut self);
         let Course { mut verdict, remarks, .. } = self;
-        verdict.errors.extend(remarks.into_iter().filter(|remark| !verdict.errors.contains(remark)).collect::<Vec<_>>());
+        for remark in remarks {
+            if !verdict.errors.contains(&remark) {
+                verdict.errors.push(remark);
+            }
+        }
         verdict
     }
 }

@@ -149,6 +149,11 @@ impl Anchors {
         self.positive.is_empty()
     }
 
+    /// The zone with an anchor that is nearest to the root, among equals the first by name.
+    pub fn highest(&self) -> Option<Name> {
+        self.positive.keys().min_by_key(|zone| (zone.labels().count(), zone.to_string())).cloned()
+    }
+
     pub fn positive(&self, zone: &Name) -> Option<&Anchor> {
         self.positive.get(zone)
     }
@@ -228,6 +233,18 @@ mod tests {
         {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_highest_zone_is_the_root_where_that_has_an_anchor() {
+        let ds = "DS 1 13 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D";
+        let highest = |zones: &[&str]| {
+            let lines: Vec<String> = zones.iter().map(|zone| format!("{zone} {ds}")).collect();
+            Anchors::parse(&lines.join("\n")).unwrap().highest().unwrap().to_string()
+        };
+        assert_eq!(highest(&["b.test.", "test.", "example."]), "example.");
+        assert_eq!(highest(&["test.", "."]), ".");
+        assert_eq!(Anchors::none().highest(), None);
     }
 
     #[test]

@@ -141,6 +141,21 @@ impl Verdict {
 }
 
 impl Verdict {
+    /// No answer, and nothing known about the way to it.
+    pub fn failed(owner: Name, trouble: Trouble) -> Verdict {
+        Verdict {
+            owner,
+            links: Vec::new(),
+            link_records: Vec::new(),
+            ttl: 0,
+            chain: Vec::new(),
+            errors: trouble.errors.clone(),
+            reason: trouble.to_string(),
+            used: Used::default(),
+            outcome: Outcome::Failed(trouble),
+        }
+    }
+
     /// As `Lookup` gives it. The proof is that of the whole, links included.
     pub fn to_answer<R: Record>(&self) -> Answer<R> {
         let owner = self.owner.clone();
