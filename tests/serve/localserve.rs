@@ -114,6 +114,13 @@ fn localserve_keeps_its_hands_off_a_running_one_and_cleans_up() {
     assert!(!Path::new(&dir).exists(), "the temporary directory stays");
     assert!(!local.runtime.join("pipit/localserve").exists(), "the note stays");
     assert_eq!(local.pipit(&["status"]).status.code(), Some(1));
+    // Without an anchor of its own it would believe the root's, and nothing of this world.
+    let old = local.runtime.join("old");
+    fs::create_dir(&old).unwrap();
+    fs::write(old.join("pipit.toml"), "# pipit localserve: a demonstration on loopback\nhostname = \"mx.home.test\"\n").unwrap();
+    let kept = local.pipit(&["--dir", old.to_str().unwrap(), "localserve"]);
+    let said = String::from_utf8_lossy(&kept.stderr);
+    assert!(kept.status.code() == Some(1) && said.contains("has no trust anchor") && said.contains("--fresh"), "{said}");
 }
 
 /// From one server through queue, DNS and SMTP to the other, and back.
