@@ -11,10 +11,13 @@ use nanoserde::SerJson;
 
 use crate::admin::json;
 use crate::admin::wire::clock::ClockCommand;
+use crate::admin::wire::dns::AnchorRow;
+use crate::admin::wire::dns::UpstreamRow;
 use crate::admin::wire::queue::QueueCommand;
 use crate::mail::address::Address;
 
 pub mod clock;
+pub mod dns;
 pub mod queue;
 
 /// The control socket's name within the data directory.
@@ -80,6 +83,7 @@ pub enum Command {
     /// the queue and its hold rules
     Queue(QueueCommand),
     Clock(ClockCommand),
+    DnsAnchors,
     StoreCheck,
     StoreStat,
     ConfigSet {
@@ -233,6 +237,7 @@ impl Command {
             "send" => Command::Send(request.send()?),
             "clock.show" => Command::Clock(ClockCommand::Show),
             "clock.accept" => Command::Clock(ClockCommand::Accept),
+            "dns.anchors" => Command::DnsAnchors,
             "store.check" => Command::StoreCheck,
             "store.stat" => Command::StoreStat,
             "config.set" => Command::ConfigSet {
@@ -299,6 +304,7 @@ impl Command {
             Command::UserList
             | Command::AliasList
             | Command::Clock(_)
+            | Command::DnsAnchors
             | Command::StoreCheck
             | Command::StoreStat
             | Command::Status
@@ -323,6 +329,7 @@ impl Command {
                 | Command::MailShow { .. }
                 | Command::MailExport { .. }
                 | Command::Clock(ClockCommand::Show)
+                | Command::DnsAnchors
                 | Command::StoreCheck
                 | Command::StoreStat
                 | Command::Status
@@ -350,6 +357,7 @@ impl Command {
             Command::Send(_) => "send",
             Command::Queue(command) => command.verb(),
             Command::Clock(command) => command.verb(),
+            Command::DnsAnchors => "dns.anchors",
             Command::StoreCheck => "store.check",
             Command::StoreStat => "store.stat",
             Command::ConfigSet { .. } => "config.set",
@@ -448,6 +456,12 @@ pub struct StatusRow {
     pub queue_oldest: String,
     pub resident_bytes: u64,
     pub disk_available_bytes: u64,
+    /// how far the time is believed: `confirmed`, `plausible` or `wrong`
+    pub clock: String,
+    /// who is asked about the DNS
+    pub upstreams: Vec<UpstreamRow>,
+    /// what DNS answers are believed by
+    pub anchors: Vec<AnchorRow>,
     /// what is good to know, each a sentence
     pub notes: Vec<String>,
     /// what a person should do something about, each a sentence
@@ -507,6 +521,7 @@ mod tests {
             }),
             Command::Clock(ClockCommand::Show),
             Command::Clock(ClockCommand::Accept),
+            Command::DnsAnchors,
             Command::StoreCheck,
             Command::StoreStat,
             Command::ConfigSet { key: "limits.connections".into(), value: "7".into() },

@@ -6,6 +6,7 @@
 //! A process serves one directory, localserve two: steps 1 to 5 are done for all of them together, the rest one by one
 //! (`instance`). What ends one ends all.
 
+pub mod anchors;
 pub mod certificates;
 pub mod instance;
 #[cfg(feature = "localserve")]
@@ -35,7 +36,6 @@ use crate::host::signals::Signals;
 use crate::net::breathe::StallMeter;
 use crate::net::deadline::sleep;
 use crate::net::deadline::within;
-use crate::net::tasks::Tasks;
 
 /// Sessions get this long to finish their message when the server ends; a supervisor waits longer before it kills.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -49,8 +49,8 @@ pub fn serve(place: Place) -> Result<(), Failure> {
     serve_all(vec![place], |_| Ok(()))
 }
 
-/// Serves several directories in one process. `more` starts what else belongs to the process, once tasks can run.
-pub fn serve_all(places: Vec<Place>, more: impl FnOnce(&Tasks) -> Result<(), Failure>) -> Result<(), Failure> {
+/// Serves several directories in one process. `more` starts what else belongs to the process, once they all run.
+pub fn serve_all(places: Vec<Place>, more: impl FnOnce(&[Running]) -> Result<(), Failure>) -> Result<(), Failure> {
     let prepared = prepare::prepare(places)?;
     let executor = Rc::new(LocalExecutor::new());
     crate::net::run(&executor.clone(), run(prepared, executor, more))
@@ -59,7 +59,7 @@ pub fn serve_all(places: Vec<Place>, more: impl FnOnce(&Tasks) -> Result<(), Fai
 async fn run(
     prepared: Prepared,
     executor: Rc<LocalExecutor<'static>>,
-    more: impl FnOnce(&Tasks) -> Result<(), Failure>,
+    more: impl FnOnce(&[Running]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let Prepared { parts, notifier, users } = prepared;
     let mut signals = Signals::new().map_err(|error| Failure::new(format!("signals cannot be received: {error}"), "see the log above"))?;
@@ -70,8 +70,8 @@ async fn run(
     for part in parts {
         running.push(instance::start(part, &common).await?);
     }
+    more(&running)?;
     if let Some(first) = running.first() {
-        more(&first.tasks)?;
         upkeep::pet_watchdog(&first.tasks);
     }
     announce(&notifier, &running);

@@ -1,156 +1,128 @@
-//! The names of the small internet, from lines like those of a zone file, and what they answer.
+//! One zone of the small internet: its names in canonical order, and which NSEC records deny what is not there.
 //!
-//! In goes text, a record a line: `home.test MX 10 mx.home.test`, or a comment that begins with `;`. Out come answers as a recursive
-//! resolver gives them: CNAMEs followed, a SOA beside what does not exist, and the difference between no such name and no
-//! such data (RFC 2308; a name with names below it exists, RFC 8020).
+//! In go records, those of the cuts to zones below included; out come sets and denials, each with its signature behind it if
+//! the zone is signed. The proofs are those of RFC 4035 section 3.1.3: the record of the name, or the one that covers it and
+//! the one that covers the wildcard beside it. Wildcards themselves and DNAMEs are not understood.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
 
-use crate::proto::dns::MAX_LINKS;
-use crate::proto::dns::Rcode;
+use crate::mail::date::UnixTime;
 use crate::proto::dns::RecordType;
+use crate::proto::dns::dnssec::canonical;
+use crate::proto::dns::dnssec::presentation;
 use crate::proto::dns::name::Name;
-use crate::proto::dns::presentation;
 use crate::proto::dns::reader::RawRecord;
+use crate::world::sign::Signer;
 
-/// Of all records, seconds: who edits the world wants to see it soon.
-const TTL: u32 = 60;
-/// For what does not exist (RFC 2308 section 5): the SOA of everything.
-const ROOT_SOA: &str = ". hostmaster.home.test. 1 3600 600 86400 60";
-
-/// What localserve's DNS knows. The policy records are those of `cli.md`.
-pub const LOCALSERVE: &str = "
-; ourselves
-home.test               MX   10 mx.home.test
-home.test               TXT  \"v=spf1 mx -all\"
-_dmarc.home.test        TXT  \"v=DMARC1; p=reject\"
-mx.home.test            A    127.0.0.1
-1.0.0.127.in-addr.arpa  PTR  mx.home.test
-; the second instance
-friend.test             MX   10 mx.friend.test
-friend.test             TXT  \"v=spf1 ip4:127.0.0.0/8 -all\"
-_dmarc.friend.test      TXT  \"v=DMARC1; p=none\"
-mx.friend.test          A    127.0.1.2
-2.1.0.127.in-addr.arpa  PTR  mx.friend.test
-; names that lead there in other ways
-www.friend.test         CNAME mx.friend.test
-direct.test             A    127.0.1.2
-; what goes wrong: nobody listens, no mail is taken, the host has no address. missing.test does not exist
-dead.test               MX   10 mx.dead.test
-mx.dead.test            A    127.0.1.99
-nullmx.test             MX   0 .
-nohost.test             MX   10 gone.nohost.test
-";
-
-/// All names of a small internet.
-#[derive(Debug)]
-pub struct Zone {
-    records: HashMap<Name, Vec<RawRecord>>,
-    soa: RawRecord,
+/// Whether signatures and proofs are wanted: the bit DO of the question (RFC 3225).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proofs {
+    Wanted,
+    Unwanted,
 }
 
-/// An answer, ready to be written.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Found<'z> {
-    pub rcode: Rcode,
-    pub answers: Vec<&'z RawRecord>,
-    pub authority: Vec<&'z RawRecord>,
+/// A name with records.
+struct Node {
+    name: Name,
+    records: Vec<RawRecord>,
+}
+
+/// A zone from its apex down to the cuts.
+pub struct Zone {
+    pub apex: Name,
+    pub signer: Option<Signer>,
+    /// in canonical order, the apex first
+    nodes: Vec<Node>,
 }
 
 impl Zone {
-    /// Reads the lines; the error names the first that is none.
-    pub fn parse(text: &str) -> Result<Zone, String> {
-        let mut records: HashMap<Name, Vec<RawRecord>> = HashMap::new();
-        // Only a whole line is a comment: DMARC records are full of semicolons.
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(';')) {
-            let record = parse_line(line).ok_or_else(|| format!("{line:?} is no record"))?;
-            records.entry(record.owner.clone()).or_default().push(record);
-        }
-        let rdata = presentation::parse_rdata(RecordType::SOA, ROOT_SOA).ok_or("the SOA is none")?;
-        Ok(Zone { records, soa: RawRecord { owner: Name::root(), rtype: RecordType::SOA, ttl: TTL, rdata } })
-    }
-
-    /// Answers a question of class IN.
-    pub fn answer(&self, name: &Name, rtype: RecordType) -> Found<'_> {
-        if rtype == RecordType::ANY || rtype.is_meta() {
-            return Found { rcode: Rcode::REFUSED, answers: Vec::new(), authority: Vec::new() };
-        }
-        let mut answers = Vec::new();
-        let mut owner = name.clone();
-        for _ in 0..=MAX_LINKS {
-            let here = self.records.get(&owner).map_or(&[][..], Vec::as_slice);
-            let before = answers.len();
-            answers.extend(here.iter().filter(|record| record.rtype == rtype));
-            if answers.len() > before {
-                return Found { rcode: Rcode::NO_ERROR, answers, authority: Vec::new() };
-            }
-            let Some(link) = here.iter().find(|record| record.rtype == RecordType::CNAME) else { break };
-            answers.push(link);
-            match target(link) {
-                Some(next) => owner = next,
-                None => break,
+    /// `records` has a SOA at the apex, and no records below a cut. Of a signed zone the key is added here, and an NSEC record
+    /// at each name.
+    pub fn new(apex: Name, signer: Option<Signer>, mut records: Vec<RawRecord>, ttl: u32) -> Zone {
+        records.extend(signer.as_ref().map(|signer| signer.dnskey(ttl)));
+        records.sort_by(|a, b| canonical::compare(&a.owner, &b.owner).then(a.rtype.cmp(&b.rtype)));
+        let mut nodes: Vec<Node> = Vec::new();
+        for record in records {
+            match nodes.last_mut() {
+                Some(node) if node.name == record.owner => node.records.push(record),
+                _ => nodes.push(Node { name: record.owner.clone(), records: vec![record] }),
             }
         }
-        let rcode = if self.exists(&owner) { Rcode::NO_ERROR } else { Rcode::NX_DOMAIN };
-        Found { rcode, answers, authority: vec![&self.soa] }
-    }
-
-    fn exists(&self, name: &Name) -> bool {
-        self.records.keys().any(|known| known.is_at_or_below(name))
-    }
-}
-
-fn parse_line(line: &str) -> Option<RawRecord> {
-    let (owner, rest) = line.split_once(char::is_whitespace)?;
-    let (rtype, data) = rest.trim_start().split_once(char::is_whitespace)?;
-    let rtype = RecordType::parse(rtype)?;
-    Some(RawRecord { owner: Name::parse(owner).ok()?, rtype, ttl: TTL, rdata: presentation::parse_rdata(rtype, data.trim())? })
-}
-
-/// Where a CNAME leads: its data is one uncompressed name.
-fn target(link: &RawRecord) -> Option<Name> {
-    let text = presentation::show_rdata(link.rtype, &link.rdata);
-    Name::parse(&text).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn asked(name: &str, rtype: RecordType) -> String {
-        let zone = Zone::parse(LOCALSERVE).unwrap();
-        let found = zone.answer(&Name::parse(name).unwrap(), rtype);
-        let show = |record: &&RawRecord| format!("{} {}", record.rtype, presentation::show_rdata(record.rtype, &record.rdata));
-        let answers = found.answers.iter().map(show).collect::<Vec<_>>().join(", ");
-        format!("{} {answers}{}", found.rcode, if found.authority.is_empty() { "" } else { "(SOA)" })
-    }
-
-    #[test]
-    fn the_names_of_localserve_answer() {
-        let rows = [
-            ("friend.test", RecordType::MX, "NOERROR MX 10 mx.friend.test."),
-            ("MX.Friend.Test", RecordType::A, "NOERROR A 127.0.1.2"),
-            ("mx.friend.test", RecordType::AAAA, "NOERROR (SOA)"),
-            ("2.1.0.127.in-addr.arpa", RecordType::PTR, "NOERROR PTR mx.friend.test."),
-            ("www.friend.test", RecordType::A, "NOERROR CNAME mx.friend.test., A 127.0.1.2"),
-            ("www.friend.test", RecordType::AAAA, "NOERROR CNAME mx.friend.test.(SOA)"),
-            ("missing.test", RecordType::MX, "NXDOMAIN (SOA)"),
-            ("test", RecordType::MX, "NOERROR (SOA)"),
-            ("nullmx.test", RecordType::MX, "NOERROR MX 0 ."),
-            ("gone.nohost.test", RecordType::A, "NXDOMAIN (SOA)"),
-            ("home.test", RecordType::ANY, "REFUSED "),
-        ];
-        for (name, rtype, expected) in rows {
-            assert_eq!(asked(name, rtype), expected, "{name} {rtype}");
+        let mut zone = Zone { apex, signer, nodes };
+        if zone.signer.is_some() {
+            zone.chain(ttl);
         }
-        assert!(asked("_dmarc.friend.test", RecordType::TXT).contains("p=none"));
+        zone
     }
 
-    #[test]
-    fn a_loop_of_names_ends_and_nonsense_is_named() {
-        let zone = Zone::parse("a.test CNAME b.test\nb.test CNAME a.test").unwrap();
-        assert_eq!(zone.answer(&Name::parse("a.test").unwrap(), RecordType::A).answers.len(), MAX_LINKS + 1);
-        assert!(Zone::parse("a.test MX soon").unwrap_err().contains("soon"));
-        assert!(Zone::parse("a.test").is_err());
+    /// RFC 4034 section 4: each name with records leads to the next, the last one to the apex.
+    fn chain(&mut self, ttl: u32) {
+        let names: Vec<Name> = self.nodes.iter().map(|node| node.name.clone()).collect();
+        let nexts = names.iter().cycle().skip(1);
+        for (node, next) in self.nodes.iter_mut().zip(nexts) {
+            let mut kinds: Vec<String> = node.records.iter().map(|record| record.rtype.to_string()).collect();
+            kinds.dedup();
+            let text = format!("{next} {} RRSIG NSEC", kinds.join(" "));
+            let rdata = presentation::parse_rdata(RecordType::NSEC, &text).expect("a name and types are an NSEC record");
+            node.records.push(RawRecord { owner: node.name.clone(), rtype: RecordType::NSEC, ttl, rdata });
+        }
+    }
+
+    /// Where the name stands, or would stand.
+    fn place(&self, name: &Name) -> Result<usize, usize> {
+        self.nodes.binary_search_by(|node| canonical::compare(&node.name, name))
+    }
+
+    /// The set of a type at a name and its signature, if there is one. Of the type RRSIG: all signatures of the name.
+    pub fn set(&self, (name, kind): (&Name, RecordType), proofs: Proofs, now: UnixTime) -> Vec<RawRecord> {
+        let Ok(at) = self.place(name) else { return Vec::new() };
+        let records = &self.nodes[at].records;
+        if kind == RecordType::RRSIG {
+            let sets = records.chunk_by(|a, b| a.rtype == b.rtype).filter(|set| self.is_authoritative(set));
+            return sets.filter_map(|set| self.signer.as_ref()?.sign(set, now)).collect();
+        }
+        let mut set: Vec<RawRecord> = records.iter().filter(|record| record.rtype == kind).cloned().collect();
+        if let (Proofs::Wanted, Some(signer), true) = (proofs, &self.signer, self.is_authoritative(&set)) {
+            set.extend(signer.sign(&set, now));
+        }
+        set
+    }
+
+    /// The NS records of a cut are the other zone's (RFC 4035 section 2.2).
+    fn is_authoritative(&self, set: &[RawRecord]) -> bool {
+        set.iter().all(|record| record.rtype != RecordType::NS || record.owner == self.apex)
+    }
+
+    /// Whether the name, or a name below it, has records (RFC 8020).
+    pub fn exists(&self, name: &Name) -> bool {
+        match self.place(name) {
+            Ok(_) => true,
+            // What is below a name stands right behind it.
+            Err(at) => self.nodes.get(at).is_some_and(|node| node.name.is_at_or_below(name)),
+        }
+    }
+
+    /// What an authority section says about a name without the type, or about no name: the SOA, and the proof of it.
+    pub fn denial(&self, name: &Name, proofs: Proofs, now: UnixTime) -> Vec<RawRecord> {
+        let mut records = self.set((&self.apex, RecordType::SOA), proofs, now);
+        if proofs == Proofs::Unwanted || self.signer.is_none() {
+            return records;
+        }
+        let mut owners = vec![self.at_or_before(name)];
+        if !self.exists(name) {
+            let encloser = canonical::upwards(name).find(|above| self.exists(above)).unwrap_or_else(|| self.apex.clone());
+            owners.extend(canonical::wildcard_below(&encloser).map(|wildcard| self.at_or_before(&wildcard)));
+        }
+        owners.dedup();
+        for owner in owners {
+            records.extend(self.set((owner, RecordType::NSEC), proofs, now));
+        }
+        records
+    }
+
+    /// Whose NSEC record is about the name: its own or the one that covers it.
+    fn at_or_before(&self, name: &Name) -> &Name {
+        let behind = self.nodes.partition_point(|node| canonical::compare(&node.name, name) != Ordering::Greater);
+        &self.nodes[behind.saturating_sub(1)].name
     }
 }

@@ -4,14 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::process::Command;
-use std::process::Stdio;
-use std::time::Duration;
-use std::time::Instant;
 
 use crate::rig::Rig;
-use crate::rig::feed;
 
 #[test]
 fn a_link_to_a_disk_that_is_not_mounted_is_no_empty_store() {
@@ -48,70 +42,6 @@ fn a_link_to_the_configuration_stays_one() {
     rig.fine(&["alias", "add", "info@home.test", "ann@home.test"]);
     assert!(fs::symlink_metadata(&rig.file).unwrap().is_symlink());
     assert!(fs::read_to_string(real).unwrap().contains("info@home.test"));
-}
-
-/// A server that ends with its test: one that stayed behind would keep its ports from the next run.
-struct Ended(std::process::Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// localserve uses fixed ports, so everything about it is one test.
-#[test]
-fn localserve_keeps_its_hands_off_a_running_one_and_cleans_up() {
-    let runtime = std::env::temp_dir().join(format!("pipit-runtime-{}", std::process::id()));
-    fs::create_dir_all(&runtime).unwrap();
-    fs::set_permissions(&runtime, fs::Permissions::from_mode(0o700)).unwrap();
-    let pipit = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pipit"));
-        command.args(arguments).env("XDG_RUNTIME_DIR", &runtime).stdin(Stdio::null());
-        command
-    };
-    let log = runtime.join("log");
-    let server = pipit(&["localserve"]).stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
-    let mut server = Ended(server);
-    let begun = Instant::now();
-    while !pipit(&["mail", "list", "ann@home.test", "--json"]).output().unwrap().status.success() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "localserve does not answer");
-        assert!(server.0.try_wait().unwrap().is_none(), "localserve ended: {}", fs::read_to_string(&log).unwrap());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let status = String::from_utf8(pipit(&["status", "--json"]).output().unwrap().stdout).unwrap();
-    let dir = status.split("\"dir\":\"").nth(1).unwrap().split('"').next().unwrap().to_string();
-    let fine = |arguments: &[&str]| {
-        let output = pipit(arguments).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {output:?}\n{}", fs::read_to_string(&log).unwrap());
-        String::from_utf8(output.stdout).unwrap()
-    };
-    // From one server through queue, DNS and SMTP to the other, and back.
-    let friend = format!("{dir}/friend");
-    let there = feed(&mut pipit(&["send", "-f", "ann@home.test", "bob@friend.test"]), "Subject: there\n\nx\n");
-    assert!(there.status.success(), "{there:?}");
-    let back = feed(&mut pipit(&["--dir", &friend, "send", "-f", "bob@friend.test", "ann@home.test"]), "Subject: back\n\nx\n");
-    assert!(back.status.success(), "{back:?}");
-    let has = |arguments: &[&str], what: &str| fine(arguments).contains(what);
-    while !has(&["--dir", &friend, "mail", "list", "bob@friend.test", "--json"], "\"subject\":\"there\"")
-        || !has(&["mail", "list", "ann@home.test", "--json"], "\"subject\":\"back\"")
-        || has(&["queue", "list", "--json"], "friend.test")
-        || has(&["--dir", &friend, "queue", "list", "--json"], "home.test")
-    {
-        assert!(begun.elapsed() < Duration::from_secs(40), "the mail does not arrive: {}", fs::read_to_string(&log).unwrap());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let fresh = pipit(&["--dir", &dir, "localserve", "--fresh"]).output().unwrap();
-    assert_eq!(fresh.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&fresh.stderr).contains("a server is running"), "{fresh:?}");
-    assert!(Path::new(&dir).join("mail.mdb").exists());
-    assert!(pipit(&["stop"]).output().unwrap().status.success());
-    assert!(server.0.wait().unwrap().success());
-    assert!(!Path::new(&dir).exists(), "the temporary directory stays");
-    assert!(!runtime.join("pipit/localserve").exists(), "the note stays");
-    assert_eq!(pipit(&["status"]).output().unwrap().status.code(), Some(1));
-    fs::remove_dir_all(runtime).unwrap();
 }
 
 /// Runs as root only, which CI does.

@@ -193,14 +193,17 @@ impl Resolver {
     /// one zone whose servers are: something certain is asked, unless it is known already.
     async fn judge(&self, mut failure: Failure, budget: &mut Budget) -> Failure {
         let lately = self.0.pool.borrow().was_useful_lately(self.now());
+        let asked = failure.answered || failure.silent;
+        // Where nobody was asked any more, questions of the same lookup before have used up its time.
         if failure.cause == TroubleCause::Ours
-            && (failure.answered && lately || (failure.answered || failure.silent) && self.reaches_anything(budget).await)
+            && (lately && (failure.answered || failure.spent && !asked) || asked && self.reaches_anything(budget).await)
         {
             failure.cause = TroubleCause::Zone;
         }
         failure.errors.sort_by_key(|error| !(is_own(error) && error.code == InfoCode::NO_REACHABLE_AUTHORITY));
         if failure.errors.is_empty() {
-            failure.errors.push(ExtendedError::new(InfoCode::OTHER, TOO_LONG));
+            let why = if budget.queries == 0 { TOO_MANY } else { TOO_LONG };
+            failure.errors.push(ExtendedError::new(InfoCode::OTHER, why));
         }
         failure
     }
@@ -269,9 +272,10 @@ impl Resolver {
 }
 
 const TOO_LONG: &str = "the lookup took too long";
+const TOO_MANY: &str = "the lookup needs more queries than one may send";
 
 /// Not passed on from an upstream.
-fn is_own(error: &ExtendedError) -> bool {
+pub(super) fn is_own(error: &ExtendedError) -> bool {
     !error.text.starts_with("upstream ")
 }
 

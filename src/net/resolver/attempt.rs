@@ -5,11 +5,13 @@
 //! section 5.3). An upstream with TLS is asked over TLS and never otherwise. Which upstream is asked next, and what the answer means, is
 //! not decided here.
 
+use std::rc::Rc;
 use std::time::Duration;
 use std::time::Instant;
 
 use ring::rand::SecureRandom;
 
+use crate::net::deadline::within;
 use crate::net::resolver::Resolver;
 use crate::net::resolver::ask::Budget;
 use crate::net::resolver::exchange;
@@ -65,7 +67,27 @@ pub(super) struct Heard {
     offer: Offer,
 }
 
+const GONE: &str = "is not used any more";
+
+fn gone() -> Fault {
+    Fault::Useless(GONE.to_owned())
+}
+
+fn unnoted(fault: ExchangeFault) -> Fault {
+    match fault {
+        ExchangeFault::Unreadable(why) => Fault::Useless(why),
+        ExchangeFault::Silent => Fault::Silent,
+        ExchangeFault::Network(error) => Fault::Network(error.to_string()),
+        ExchangeFault::Tls(why) => Fault::Tls(why),
+    }
+}
+
 impl Heard {
+    /// It came without EDNS.
+    pub fn is_plain(&self) -> bool {
+        self.offer == Offer::Plain
+    }
+
     pub fn message(&self) -> Message<'_> {
         Message::read(&self.octets).expect("it was read before")
     }
@@ -88,13 +110,13 @@ enum Transport {
 impl Resolver {
     /// Asks one upstream in the ways that it may need. Failures are noted with the upstream, usefulness is not.
     pub(super) async fn attempt(&self, asking: &Asking<'_>, budget: &mut Budget) -> Result<Heard, Fault> {
-        let plain = self
-            .upstream(asking.upstream, |upstream| upstream.is_plain(self.now()))
-            .ok_or(Fault::Useless("is not used any more".into()))?;
+        let now = self.now();
+        let known = self.upstream(asking.upstream, |upstream| (upstream.is_plain(now), upstream.wants_tcp(now)));
+        let (plain, tcp) = known.ok_or_else(gone)?;
         let mut offer = if plain { Offer::Plain } else { Offer::Edns };
         let mut by = match asking.upstream {
-            UpstreamAddress::Plain(_) => Transport::Udp,
-            UpstreamAddress::Tls { .. } => Transport::Line,
+            UpstreamAddress::Plain(_) if !tcp => Transport::Udp,
+            UpstreamAddress::Plain(_) | UpstreamAddress::Tls { .. } => Transport::Line,
         };
         let mut cookies_rejected = 0;
         for _ in 0..MAX_WAYS {
@@ -115,31 +137,53 @@ impl Resolver {
         Err(self.useless_now(asking, "needs too many tries".to_owned()))
     }
 
+    /// Whether it answers by TCP, for a probe: failures are not noted.
+    pub(super) async fn attempt_by_tcp(&self, asking: &Asking<'_>, budget: &mut Budget) -> Result<Heard, Fault> {
+        let mut query = self.query_for(asking, Offer::Edns, budget)?;
+        let reply = self.by_line(asking, &mut query, budget).await.map_err(unnoted)?;
+        Ok(Heard { octets: reply.octets, offer: Offer::Edns })
+    }
+
     /// One query and its answer; `None`: ask again, something was learnt about the upstream.
     async fn exchange(&self, asking: &Asking<'_>, offer: Offer, by: Transport, budget: &mut Budget) -> Result<Option<Reply>, Fault> {
         let waiting = budget.deadline.within(MAX_PATIENCE, self.0.gate.acquire()).await;
         let _permit = waiting.map_err(|_| Fault::Spent)?;
         let mut folded = Echo::AsSent;
-        let UpstreamAddress::Plain(address) = *asking.upstream else {
-            return Err(Fault::Tls("cannot be asked over TLS yet".to_owned()));
-        };
         if by == Transport::Udp {
             let query = self.query_for(asking, offer, budget)?;
             let begun = Instant::now();
-            match exchange::by_udp(address, &query, budget.deadline.shorten(asking.patience)).await {
+            match exchange::by_udp(asking.upstream.socket(), &query, budget.deadline.shorten(asking.patience)).await {
                 Ok(ByUdp::Reply(reply)) => {
-                    self.upstream(asking.upstream, |upstream| upstream.note_answer(begun.elapsed()));
+                    self.upstream(asking.upstream, |upstream| {
+                        upstream.note_answer(begun.elapsed());
+                        upstream.note_udp_answer();
+                    });
                     return Ok(Some(reply));
                 }
                 Ok(ByUdp::AskTcp(echo)) => folded = echo,
-                Err(fault) => return Err(self.fault(asking, fault)),
+                Err(fault) => {
+                    if matches!(fault, ExchangeFault::Silent) {
+                        self.upstream(asking.upstream, Upstream::note_udp_silence);
+                    }
+                    return Err(self.fault(asking, fault));
+                }
             }
         }
-        let query = self.query_for(asking, offer, budget)?;
-        match exchange::by_tcp(address, &query, budget.deadline.shorten(TCP_PATIENCE)).await {
+        let mut query = self.query_for(asking, offer, budget)?;
+        let begun = Instant::now();
+        let answered = self.by_line(asking, &mut query, budget).await;
+        let instead = by == Transport::Line && matches!(asking.upstream, UpstreamAddress::Plain(_));
+        let now = self.now();
+        match answered {
             Ok(reply) => {
                 self.upstream(asking.upstream, |upstream| {
-                    upstream.note_answer(upstream.patience() / 3);
+                    match by {
+                        Transport::Udp => upstream.note_udp_answer(),
+                        Transport::Line => upstream.note_answer(begun.elapsed()),
+                    }
+                    if instead {
+                        upstream.note_tcp_instead(Some(begun.elapsed()), now);
+                    }
                     if folded == Echo::Folded && reply.letters == Echo::Folded {
                         upstream.letters = Letters::Small;
                     }
@@ -151,8 +195,22 @@ impl Resolver {
                 self.upstream(asking.upstream, |upstream| upstream.letters = Letters::Small);
                 Ok(None)
             }
+            // It was tried because UDP had no answer: that there is no TCP either says no more.
+            Err(_) if instead => {
+                self.upstream(asking.upstream, |upstream| upstream.note_tcp_instead(None, now));
+                Err(self.fault(asking, ExchangeFault::Silent))
+            }
             Err(fault) => Err(self.fault(asking, fault)),
         }
+    }
+
+    /// On the kept connection. Nobody can be told from the time that it takes: it may be that of opening it.
+    async fn by_line(&self, asking: &Asking<'_>, query: &mut Query, budget: &Budget) -> Result<Reply, ExchangeFault> {
+        let line = self.upstream(asking.upstream, |upstream| Rc::clone(&upstream.line));
+        let line = line.ok_or_else(|| ExchangeFault::Unreadable(GONE.to_owned()))?;
+        let patience = budget.deadline.shorten(asking.patience.max(TCP_PATIENCE));
+        let trust = self.0.trust.clone();
+        within(patience, line.ask(query, &trust)).await.map_err(|_| ExchangeFault::Silent)?
     }
 
     fn query_for(&self, asking: &Asking<'_>, offer: Offer, budget: &mut Budget) -> Result<Query, Fault> {
@@ -162,21 +220,24 @@ impl Resolver {
         self.0.random.fill(&mut octets).map_err(|_| Fault::Network("this machine gives no random numbers".to_owned()))?;
         let (id, letters) = octets.split_at(2);
         let dice = Dice { id: u16::from_be_bytes([id[0], id[1]]), letters: letters.try_into().expect("32 of 34 octets are left") };
-        let (letters, cookie) = self
-            .upstream(asking.upstream, |upstream| (upstream.letters, upstream.cookie.clone()))
-            .ok_or(Fault::Useless("is not used any more".into()))?;
-        let extension = match offer {
-            Offer::Edns => Extension::Edns { cookie: &cookie },
-            Offer::Plain => Extension::Plain,
+        let (letters, cookie) = self.upstream(asking.upstream, |upstream| (upstream.letters, upstream.cookie.clone())).ok_or_else(gone)?;
+        // Under TLS chance in the letters is not needed, and a cookie would only tell who we are.
+        let (letters, extension) = match (asking.upstream, offer) {
+            (UpstreamAddress::Tls { .. }, Offer::Edns) => (Letters::Small, Extension::Padded),
+            (UpstreamAddress::Tls { .. }, Offer::Plain) => (Letters::Small, Extension::Plain),
+            (UpstreamAddress::Plain(_), Offer::Edns) => (letters, Extension::Edns { cookie: &cookie }),
+            (UpstreamAddress::Plain(_), Offer::Plain) => (letters, Extension::Plain),
         };
         let question = Question { name: asking.name, kind: asking.kind, checking: asking.checking };
         Ok(Query::new(&question, letters, extension, &dice))
     }
 
+    /// By UDP no answer comes here without the cookie of a server that gave one: then it was TCP.
     fn keep_cookie(&self, asking: &Asking<'_>, message: &Message<'_>) {
-        if let Some(edns) = message.edns() {
-            self.upstream(asking.upstream, |upstream| upstream.keep_cookie(&edns.cookie));
-        }
+        self.upstream(asking.upstream, |upstream| match message.edns() {
+            Some(edns) if !edns.cookie.is_empty() => upstream.keep_cookie(&edns.cookie),
+            _ => upstream.forget_cookie(),
+        });
     }
 
     fn useless_now(&self, asking: &Asking<'_>, complaint: String) -> Fault {
@@ -189,6 +250,7 @@ impl Resolver {
             ExchangeFault::Unreadable(why) => return self.useless_now(asking, why),
             ExchangeFault::Silent => (Fault::Silent, "does not answer".to_owned()),
             ExchangeFault::Network(error) => (Fault::Network(error.to_string()), format!("cannot be reached ({error})")),
+            ExchangeFault::Tls(why) => (Fault::Tls(why.clone()), format!("gives no TLS that can be trusted: {why}")),
         };
         self.useless(asking.upstream, complaint);
         fault

@@ -10,7 +10,6 @@ use crate::net::resolver::ask::Budget;
 use crate::net::resolver::ask::Failure;
 use crate::net::resolver::ask::Way;
 use crate::proto::dns::MAX_LINKS;
-use crate::proto::dns::dnssec::budget::Used;
 use crate::proto::dns::dnssec::chain::MAX_NEGATIVE_TTL;
 use crate::proto::dns::dnssec::chain::MAX_TTL;
 use crate::proto::dns::dnssec::walk::Found;
@@ -34,17 +33,7 @@ const BELIEVING: Way = Way { checking: Checking::Enabled, avoid: None };
 impl Resolver {
     /// The upstream's verdict.
     pub(super) async fn believe(&self, (name, kind): &Key, budget: &mut Budget) -> Verdict {
-        let mut verdict = Verdict {
-            outcome: Outcome::Failed(Trouble::indeterminate("")),
-            owner: name.clone(),
-            links: Vec::new(),
-            link_records: Vec::new(),
-            ttl: u32::MAX,
-            chain: Vec::new(),
-            errors: Vec::new(),
-            reason: String::new(),
-            used: Used::default(),
-        };
+        let mut verdict = Verdict { ttl: u32::MAX, errors: Vec::new(), ..Verdict::failed(name.clone(), Trouble::indeterminate("")) };
         loop {
             let question = (verdict.owner.clone(), *kind);
             let answered = match self.ask(&question, &BELIEVING, budget).await {
@@ -80,8 +69,9 @@ impl Resolver {
 }
 
 fn failed(verdict: Verdict, trouble: Trouble) -> Verdict {
-    let errors = [trouble.errors.clone(), verdict.errors].concat();
-    Verdict { ttl: 0, errors, reason: trouble.to_string(), outcome: Outcome::Failed(trouble), ..verdict }
+    let Verdict { owner, links, link_records, errors, .. } = verdict;
+    let errors = [trouble.errors.clone(), errors].concat();
+    Verdict { links, link_records, errors, ..Verdict::failed(owner, trouble) }
 }
 
 /// Follows the links of an answer; `None` if it does not reach their end.

@@ -1,20 +1,17 @@
-//! One query to one upstream, by UDP and, if need be, TCP (RFC 1035 section 4.2, 7766).
+//! One query to one upstream by UDP (RFC 1035 section 4.2), and what an exchange by any way can bring.
 //!
 //! Each query has a socket, hence a port, of its own, connected so that the kernel drops what other peers send. What is
 //! not the answer to the query is ignored, as long as the patience lasts. What is truncated, or cannot be read, is asked
-//! again by TCP; so is an answer whose letters have another case.
+//! again by TCP (`tcp`); so is an answer whose letters have another case, or that lacks the cookie of a server that gave one.
 
 use std::io;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
-use std::net::TcpStream;
 use std::net::UdpSocket;
 use std::time::Duration;
 
 use async_io::Async;
-use smol::io::AsyncReadExt;
-use smol::io::AsyncWriteExt;
 
 use crate::net::deadline::within;
 use crate::proto::dns::question::Query;
@@ -32,6 +29,7 @@ pub enum ExchangeFault {
     Silent,
     Network(io::Error),
     Unreadable(String),
+    Tls(String),
 }
 
 /// An answer to the query.
@@ -86,6 +84,10 @@ async fn udp(upstream: SocketAddr, query: &Query) -> Result<ByUdp, ExchangeFault
             Relation::Foreign => {}
             Relation::OtherCase => return Ok(ByUdp::AskTcp(Echo::Folded)),
             Relation::Answer if message.is_truncated() || message.fault().is_some() => return Ok(ByUdp::AskTcp(Echo::AsSent)),
+            // Without it the answer may be anybody's: the connection shows whether the server has given cookies up.
+            Relation::Answer if query.has_server_cookie() && message.edns().is_none_or(|edns| edns.cookie.is_empty()) => {
+                return Ok(ByUdp::AskTcp(Echo::AsSent));
+            }
             Relation::Answer => {
                 let mut octets = octets.to_vec();
                 query.restore_letters(&mut octets);
@@ -94,36 +96,4 @@ async fn udp(upstream: SocketAddr, query: &Query) -> Result<ByUdp, ExchangeFault
         }
     }
     Ok(ByUdp::AskTcp(Echo::AsSent))
-}
-
-/// Asks by TCP. Folded letters are fine here: nobody guesses his way into a connection.
-pub async fn by_tcp(upstream: SocketAddr, query: &Query, patience: Duration) -> Result<Reply, ExchangeFault> {
-    let mut octets = within(patience, tcp(upstream, query)).await.map_err(|_| ExchangeFault::Silent)??;
-    let message = Message::read(&octets).map_err(|fault| ExchangeFault::Unreadable(format!("its answer cannot be read: {fault}")))?;
-    let letters = match query.judge(&message) {
-        Relation::Answer => Echo::AsSent,
-        Relation::OtherCase => Echo::Folded,
-        Relation::Foreign => return Err(ExchangeFault::Unreadable("it answers another question by TCP".to_owned())),
-    };
-    if let Some(fault) = message.fault() {
-        return Err(ExchangeFault::Unreadable(format!("its answer cannot be read: {fault}")));
-    }
-    if message.is_truncated() {
-        return Err(ExchangeFault::Unreadable("its answer is truncated by TCP too".to_owned()));
-    }
-    drop(message);
-    query.restore_letters(&mut octets);
-    Ok(Reply { octets, letters })
-}
-
-async fn tcp(upstream: SocketAddr, query: &Query) -> io::Result<Vec<u8>> {
-    let mut stream = Async::<TcpStream>::connect(upstream).await?;
-    // In one segment with its length (RFC 7766 section 8).
-    let length = u16::try_from(query.octets().len()).expect("a query has a name of 255 octets at most");
-    stream.write_all(&[&length.to_be_bytes()[..], query.octets()].concat()).await?;
-    let mut length = [0; 2];
-    stream.read_exact(&mut length).await?;
-    let mut octets = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut octets).await?;
-    Ok(octets)
 }

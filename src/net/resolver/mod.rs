@@ -11,11 +11,13 @@ mod ask;
 mod attempt;
 mod believe;
 mod cache;
+mod dot;
 mod drive;
 mod exchange;
 mod fitness;
 mod flight;
 mod ledger;
+mod tcp;
 mod upstream;
 
 use std::cell::Cell;
@@ -35,6 +37,9 @@ use crate::net::resolver::ask::Budget;
 use crate::net::resolver::ask::Failure;
 use crate::net::resolver::ask::Way;
 use crate::net::resolver::cache::Cache;
+use crate::net::resolver::dot::Trust;
+pub use crate::net::resolver::fitness::Fitness;
+pub use crate::net::resolver::fitness::UpstreamStatus;
 use crate::net::resolver::flight::Flights;
 use crate::net::resolver::flight::Turn;
 use crate::net::resolver::upstream::Changed;
@@ -103,6 +108,8 @@ struct Inner {
     questions: Flights<(Key, Way, Generation), Result<Rc<Answered>, Failure>>,
     gate: Semaphore,
     random: SystemRandom,
+    /// what certificates of upstreams are judged by
+    trust: Trust,
     clock: Clock,
     metrics: Rc<Metrics>,
 }
@@ -120,6 +127,7 @@ impl Resolver {
             questions: Flights::default(),
             gate: Semaphore::new(MAX_EXCHANGES),
             random: SystemRandom::new(),
+            trust: Trust::new(clock.clone()),
             clock,
             metrics,
         }))
@@ -131,9 +139,15 @@ impl Resolver {
         self.flush();
     }
 
+    /// One more authority (DER) for the certificates of upstreams with TLS, beside the public ones.
+    pub fn add_authority(&self, authority: &[u8]) -> Result<(), String> {
+        self.0.trust.add(authority)
+    }
+
     /// Believes something else from now on, and forgets what followed from the former beliefs.
     pub fn set_beliefs(&self, beliefs: Beliefs) {
         *self.0.beliefs.borrow_mut() = beliefs;
+        self.suspect_all();
         self.flush();
     }
 

@@ -1,7 +1,8 @@
 //! The upstreams of a resolver: which there are, how they have behaved, whom to ask next.
 //!
 //! The list is configured, or that of /etc/resolv.conf, which is read again when it has changed. Who answers fast is
-//! asked first; who fails is left alone for a while, and asked all the same when nobody better is there.
+//! asked first, who is unfit for DNSSEC last; who fails is left alone for a while, and asked all the same when nobody better
+//! is there.
 
 use std::collections::HashSet;
 use std::fs;
@@ -11,13 +12,22 @@ use std::net::SocketAddr;
 use std::net::SocketAddrV6;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
 use ring::rand::SecureRandom;
 use ring::rand::SystemRandom;
+use smol::channel::Receiver;
+use smol::channel::Sender;
 
+use crate::net::resolver::fitness::ADVICE;
+use crate::net::resolver::fitness::Fitness;
+use crate::net::resolver::fitness::Schedule;
+use crate::net::resolver::fitness::UpstreamStatus;
+use crate::net::resolver::tcp::Left;
+use crate::net::resolver::tcp::Line;
 use crate::proto::dns::question::Letters;
 use crate::proto::dns::resolv_conf;
 use crate::proto::dns::resolv_conf::Nameserver;
@@ -35,6 +45,8 @@ const DEAD_AFTER: u32 = 2;
 const MAX_REST: Duration = Duration::from_secs(60);
 /// How long it is remembered that an upstream does not understand EDNS.
 const PLAIN_FOR: Duration = Duration::from_secs(3600);
+/// Questions in a row that UDP brought no answer to and TCP did, before UDP is left alone for that time too.
+const LOST_FOR_TCP: u32 = 3;
 /// An answer as fresh as this shows that an upstream reaches the DNS.
 const LATELY: Duration = Duration::from_secs(600);
 
@@ -62,14 +74,28 @@ pub struct Upstream {
     plain_until: Option<Instant>,
     /// ours, 8 octets, and behind them the server's
     pub cookie: Vec<u8>,
+    pub line: Rc<Line>,
+    pub fitness: Fitness,
+    pub schedule: Schedule,
+    /// queries by UDP in a row that nothing came back for
+    unheard: u32,
+    /// of these, questions in a row that TCP then had an answer for at once
+    lost: u32,
+    tcp_until: Option<Instant>,
 }
 
 impl Upstream {
-    fn new(address: UpstreamAddress) -> Upstream {
+    fn new(address: UpstreamAddress, wake: Sender<()>) -> Upstream {
         let mut cookie = vec![0; 8];
         // Without chance the cookie proves nothing, and harms nothing.
         let _ = SystemRandom::new().fill(&mut cookie);
         Upstream {
+            line: Line::new(address.clone(), wake),
+            fitness: Fitness::default(),
+            schedule: Schedule::default(),
+            unheard: 0,
+            lost: 0,
+            tcp_until: None,
             address,
             round_trip: FIRST_ROUND_TRIP,
             failures: 0,
@@ -94,9 +120,42 @@ impl Upstream {
         self.plain_until = Some(now + PLAIN_FOR);
     }
 
+    /// The server's cookie as it came with an answer.
     pub fn keep_cookie(&mut self, cookie: &[u8]) {
         if cookie.len() >= 16 && cookie[..8] == self.cookie[..8] {
             self.cookie = cookie.to_vec();
+        }
+    }
+
+    /// By TCP it answered without: it has given cookies up.
+    pub fn forget_cookie(&mut self) {
+        self.cookie.truncate(8);
+    }
+
+    /// Whether to ask by TCP at once: UDP does not bring answers here, or did not bring the one before.
+    pub fn wants_tcp(&self, now: Instant) -> bool {
+        self.unheard % 2 == 1 || self.tcp_until.is_some_and(|until| now < until)
+    }
+
+    pub fn note_udp_silence(&mut self) {
+        self.unheard = self.unheard.saturating_add(1);
+    }
+
+    pub fn note_udp_answer(&mut self) {
+        (self.unheard, self.lost) = (0, 0);
+    }
+
+    /// TCP was tried where UDP had brought nothing: did it answer within the time that UDP had?
+    pub fn note_tcp_instead(&mut self, answered: Option<Duration>, now: Instant) {
+        let quick = answered.is_some_and(|took| took < PATIENCE.0);
+        match answered {
+            Some(_) => self.unheard = 0,
+            None => self.unheard = self.unheard.saturating_add(1),
+        }
+        self.lost = if quick { self.lost + 1 } else { 0 };
+        if self.lost >= LOST_FOR_TCP {
+            self.lost = 0;
+            self.tcp_until = Some(now + PLAIN_FOR);
         }
     }
 
@@ -134,6 +193,10 @@ impl Upstream {
         self.failures > 0
     }
 
+    fn is_unfit(&self) -> bool {
+        matches!(self.fitness, Fitness::Unfit(_))
+    }
+
     fn is_dead(&self) -> bool {
         self.failures >= DEAD_AFTER
     }
@@ -153,6 +216,9 @@ pub struct Pool {
     list: Vec<Upstream>,
     /// why the file cannot be read; the list is that of before
     unreadable: Option<String>,
+    /// wakes the watch
+    wake: Sender<()>,
+    woken: Receiver<()>,
 }
 
 /// Whether the list is another one than before.
@@ -164,7 +230,8 @@ pub enum Changed {
 
 impl Pool {
     pub fn new(from: Upstreams) -> Pool {
-        let mut pool = Pool { from, stamp: None, list: Vec::new(), unreadable: None };
+        let (wake, woken) = smol::channel::bounded(1);
+        let mut pool = Pool { from, stamp: None, list: Vec::new(), unreadable: None, wake, woken };
         pool.refresh();
         pool
     }
@@ -215,16 +282,65 @@ impl Pool {
         let before = std::mem::take(&mut self.list);
         for address in addresses {
             let known = before.iter().find(|upstream| upstream.address == address).cloned();
-            self.list.push(known.unwrap_or_else(|| Upstream::new(address)));
+            self.list.push(known.unwrap_or_else(|| Upstream::new(address, self.wake.clone())));
         }
+        self.wake();
         Changed::Yes
     }
 
-    /// Everybody, in the order to ask: those that answer, fastest first, then those that do not.
+    /// Lets the watch look what there is to do.
+    pub fn wake(&self) {
+        // Full: it is woken already.
+        let _ = self.wake.try_send(());
+    }
+
+    pub fn woken(&self) -> Receiver<()> {
+        self.woken.clone()
+    }
+
+    /// Who is to be probed. Who rests would not answer.
+    pub fn due(&self, now: Instant) -> Vec<UpstreamAddress> {
+        let due = self.list.iter().filter(|upstream| upstream.schedule.is_due(now) && !upstream.is_resting(now));
+        due.map(|upstream| upstream.address.clone()).collect()
+    }
+
+    pub fn forget_fitness(&mut self) {
+        for upstream in &mut self.list {
+            (upstream.fitness, upstream.schedule) = (Fitness::Unknown, Schedule::default());
+        }
+    }
+
+    pub fn close_idle(&self) -> Left {
+        let left = self.list.iter().map(|upstream| upstream.line.close_if_idle());
+        left.fold(Left::Closed, |all, one| if one == Left::Open { one } else { all })
+    }
+
+    /// In the order to ask.
+    pub fn status(&self, now: Instant) -> Vec<UpstreamStatus> {
+        let one = |upstream: &&Upstream| UpstreamStatus {
+            address: upstream.address.clone(),
+            fitness: upstream.fitness.clone(),
+            complaint: upstream.is_dead().then(|| upstream.complaint.clone()),
+            advice: matches!(upstream.fitness, Fitness::Unfit(_)).then_some(ADVICE),
+        };
+        self.sorted(now).iter().map(one).collect()
+    }
+
+    /// Everybody, in the order to ask: those that answer, fit before unknown before unfit ones, fastest first, then those
+    /// that do not.
     pub fn order(&self, now: Instant) -> Vec<UpstreamAddress> {
+        self.sorted(now).into_iter().map(|upstream| upstream.address.clone()).collect()
+    }
+
+    fn sorted(&self, now: Instant) -> Vec<&Upstream> {
+        let rank = |fitness: &Fitness| match fitness {
+            Fitness::Fit => 0,
+            Fitness::Unknown => 1,
+            Fitness::Unfit(_) => 2,
+        };
         let mut list: Vec<&Upstream> = self.list.iter().collect();
-        list.sort_by_key(|upstream| (upstream.is_resting(now), upstream.round_trip));
-        list.iter().map(|upstream| upstream.address.clone()).collect()
+        list.sort_by_key(|upstream| (upstream.is_resting(now), rank(&upstream.fitness), upstream.round_trip));
+        list
     }
 
     /// `None`: the list has changed meanwhile.
@@ -241,7 +357,19 @@ impl Pool {
         self.list.iter().any(|upstream| upstream.last_useful.is_some_and(|at| now < at + LATELY))
     }
 
-    /// What a person should know, if nobody can be asked.
+    /// Who is unfit, why, and what to do.
+    pub fn unfit_words(&self) -> Option<String> {
+        let told = |upstream: &Upstream| match &upstream.fitness {
+            Fitness::Unfit(complaints) => {
+                Some(format!("the DNS resolver {} is unfit for DNSSEC: it {}", upstream.address, complaints.join(", it ")))
+            }
+            Fitness::Fit | Fitness::Unknown => None,
+        };
+        let all: Vec<String> = self.list.iter().filter_map(told).collect();
+        (!all.is_empty()).then(|| format!("{}. Names cannot be proved through it: {ADVICE}", all.join("; ")))
+    }
+
+    /// What a person should know, if nobody can be asked, or nobody who is fit.
     pub fn problem(&self) -> Option<String> {
         if let (true, Some(why)) = (self.list.is_empty(), &self.unreadable) {
             return Some(format!("no DNS resolver is known: {why}; restart the server"));
@@ -255,9 +383,11 @@ impl Pool {
                 Upstreams::File(path) => format!("no DNS resolver is known: {} has no usable nameserver line", path.display()),
             });
         }
-        if !self.list.iter().all(Upstream::is_dead) {
+        let mut alive = self.list.iter().filter(|upstream| !upstream.is_dead()).peekable();
+        if alive.peek().is_some() {
+            let unfit = if alive.all(Upstream::is_unfit) { self.unfit_words() } else { None };
             let told = |why| format!("{why}: the DNS resolvers of before are asked; restart the server to take the new ones");
-            return self.unreadable.as_ref().map(told);
+            return unfit.or_else(|| self.unreadable.as_ref().map(told));
         }
         let complaints: Vec<String> = self.list.iter().map(|upstream| format!("{} {}", upstream.address, upstream.complaint)).collect();
         Some(format!("no DNS resolver answers: {}", complaints.join("; ")))

@@ -1,6 +1,7 @@
+//! What is kept for how long, what it costs, and what goes first.
+
 use super::*;
 use crate::proto::dns::RecordType;
-use crate::proto::dns::dnssec::budget::Used;
 use crate::proto::dns::dnssec::walk::Trust;
 use crate::proto::dns::lookup::Proof;
 use crate::proto::dns::lookup::Trouble;
@@ -17,17 +18,7 @@ fn key(n: u64) -> Key {
 }
 
 fn verdict(outcome: Outcome, ttl: u32) -> Rc<Verdict> {
-    Rc::new(Verdict {
-        outcome,
-        owner: key(0).0,
-        links: Vec::new(),
-        link_records: Vec::new(),
-        ttl,
-        chain: Vec::new(),
-        errors: Vec::new(),
-        reason: String::new(),
-        used: Used::default(),
-    })
+    Rc::new(Verdict { outcome, ttl, ..Verdict::failed(key(0).0, Trouble::indeterminate("")) })
 }
 
 fn proved(found: Found) -> Outcome {
@@ -75,12 +66,11 @@ fn ages_have_their_limits() {
 fn failures_are_kept_twice_as_long_each_time() {
     let mut now = Instant::now();
     let mut cache = Cache::new(MAX_OCTETS);
-    let rows: [(&[u64], fn() -> Trouble); 2] =
-        [(&[5, 10, 20, 40, 80, 160, 300, 300], || Trouble::indeterminate("")), (&[60, 120, 240, 300, 300], || Trouble::bogus(""))];
-    for (n, (ages, trouble)) in rows.into_iter().enumerate() {
+    let rows = [(Trouble::indeterminate(""), &[5, 10, 20, 40, 80, 160, 300, 300][..]), (Trouble::bogus(""), &[60, 120, 240, 300, 300])];
+    for (n, (trouble, ages)) in rows.into_iter().enumerate() {
         let key = key(n as u64);
         for age in ages {
-            cache.keep(&key, &failed(trouble()), now);
+            cache.keep(&key, &failed(trouble.clone()), now);
             assert!(holds_for(&mut cache, &key, now, Duration::from_secs(*age)), "{age}");
             now += Duration::from_secs(age + 1);
         }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use crate::mail::date::UnixTime;
+use crate::mail::domain::Domain;
 use crate::proto::dns::RecordType;
 use crate::proto::dns::dnssec::dnskey::Dnskey;
 use crate::proto::dns::dnssec::ds::Ds;
@@ -28,11 +29,47 @@ pub struct Anchor {
 }
 
 /// All that is believed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Anchors {
     positive: HashMap<Name, Anchor>,
     /// RFC 7646: the zone counts as unsigned, until a time if there is one.
     negative: HashMap<Name, Option<UnixTime>>,
+}
+
+/// RFC 7646: a zone that counts as unsigned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NegativeAnchor {
+    pub zone: Name,
+    /// from when on not any more; `None`: for good
+    pub until: Option<UnixTime>,
+}
+
+impl NegativeAnchor {
+    /// `zone`, or `zone until YYYY-MM-DD`: until that day begins, UTC. Names with letters beyond ASCII are taken too.
+    pub fn parse(text: &str) -> Result<NegativeAnchor, &'static str> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let (zone, until) = match words[..] {
+            [zone] => (zone, None),
+            [zone, "until", day] => (zone, Some(parse_day(day).ok_or("there is no such day")?)),
+            _ => return Err("it has too few or too many words"),
+        };
+        let ascii = if zone.is_ascii() { None } else { Domain::parse(zone).ok().and_then(|domain| Name::from_domain(&domain)) };
+        let zone = ascii.map_or_else(|| Name::parse(zone), Ok).map_err(|_| "the zone is no name")?;
+        if zone == Name::root() {
+            return Err("the root would be all there is");
+        }
+        Ok(NegativeAnchor { zone, until })
+    }
+}
+
+fn parse_day(text: &str) -> Option<UnixTime> {
+    let numbers: Vec<&str> = text.split('-').collect();
+    let [year, month, day] = numbers[..] else { return None };
+    let digits = |text: &str, length| text.len() == length && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(year, 4) || !digits(month, 2) || !digits(day, 2) {
+        return None;
+    }
+    UnixTime::from_civil(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?, 0)
 }
 
 /// A line of a file of anchors that cannot be used.
@@ -90,10 +127,21 @@ impl Anchors {
         Ok(anchors)
     }
 
+    /// The zone's keys are those that the anchor stands for.
+    pub fn with_positive(mut self, zone: Name, anchor: Anchor) -> Anchors {
+        self.positive.insert(zone, anchor);
+        self
+    }
+
     /// The zone and what is below it count as unsigned, where no anchor is closer; `until` a time, or for ever.
     pub fn with_negative(mut self, zone: Name, until: Option<UnixTime>) -> Anchors {
         self.negative.insert(zone, until);
         self
+    }
+
+    /// The same for each of a list.
+    pub fn with_negatives<'a>(self, anchors: impl IntoIterator<Item = &'a NegativeAnchor>) -> Anchors {
+        anchors.into_iter().fold(self, |all, anchor| all.with_negative(anchor.zone.clone(), anchor.until))
     }
 
     /// Whether nothing is believed.
@@ -101,8 +149,18 @@ impl Anchors {
         self.positive.is_empty()
     }
 
+    /// The zone with an anchor that is nearest to the root, among equals the first by name.
+    pub fn highest(&self) -> Option<Name> {
+        self.positive.keys().min_by_key(|zone| (zone.labels().count(), zone.to_string())).cloned()
+    }
+
     pub fn positive(&self, zone: &Name) -> Option<&Anchor> {
         self.positive.get(zone)
+    }
+
+    /// Those with an anchor, in no order.
+    pub fn zones(&self) -> impl Iterator<Item = &Name> {
+        self.positive.keys()
     }
 
     pub fn is_negative(&self, zone: &Name, now: UnixTime) -> bool {
@@ -161,6 +219,32 @@ mod tests {
         ] {
             assert_eq!(Anchors::parse(text).unwrap_err().line, line, "{text}");
         }
+    }
+
+    #[test]
+    fn negative_anchors_have_a_text() {
+        let parse = NegativeAnchor::parse;
+        let zone = Name::parse("example.org").unwrap();
+        assert_eq!(parse("Example.Org."), Ok(NegativeAnchor { zone: zone.clone(), until: None }));
+        assert_eq!(parse("example.org until 2027-01-31"), Ok(NegativeAnchor { zone, until: Some(UnixTime(1_801_353_600)) }));
+        assert_eq!(parse("päivi.example").unwrap().zone, Name::parse("xn--pivi-loa.example").unwrap());
+        for text in
+            ["", ".", "a..b", "a b", "a until", "a until 2027-1-31", "a until 2027-02-29", "a until 2027-01-31T00", "a until 2027-01-31 x"]
+        {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_highest_zone_is_the_root_where_that_has_an_anchor() {
+        let ds = "DS 1 13 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D";
+        let highest = |zones: &[&str]| {
+            let lines: Vec<String> = zones.iter().map(|zone| format!("{zone} {ds}")).collect();
+            Anchors::parse(&lines.join("\n")).unwrap().highest().unwrap().to_string()
+        };
+        assert_eq!(highest(&["b.test.", "test.", "example."]), "example.");
+        assert_eq!(highest(&["test.", "."]), ".");
+        assert_eq!(Anchors::none().highest(), None);
     }
 
     #[test]

@@ -141,6 +141,21 @@ impl Verdict {
 }
 
 impl Verdict {
+    /// No answer, and nothing known about the way to it.
+    pub fn failed(owner: Name, trouble: Trouble) -> Verdict {
+        Verdict {
+            owner,
+            links: Vec::new(),
+            link_records: Vec::new(),
+            ttl: 0,
+            chain: Vec::new(),
+            errors: trouble.errors.clone(),
+            reason: trouble.to_string(),
+            used: Used::default(),
+            outcome: Outcome::Failed(trouble),
+        }
+    }
+
     /// As `Lookup` gives it. The proof is that of the whole, links included.
     pub fn to_answer<R: Record>(&self) -> Answer<R> {
         let owner = self.owner.clone();
@@ -222,17 +237,22 @@ impl Walk {
         if let Some(verdict) = &self.verdict {
             return Action::Done(Rc::clone(verdict));
         }
-        let asked = self.asking.take();
-        match (input, asked) {
-            (Input::Answer(received), Some(question)) => {
-                if let Err(halt) = self.prover.budget.keep(received.size()) {
-                    return self.stop(halt.into());
+        match input {
+            Input::Answer(received) => {
+                if let Some(question) = self.asking.take() {
+                    if let Err(halt) = self.prover.budget.keep(received.size()) {
+                        return self.stop(halt.into());
+                    }
+                    self.prover.learn(question, Ok(received));
                 }
-                self.prover.learn(question, Ok(received));
             }
-            (Input::Failed(trouble), Some(question)) => self.prover.learn(question, Err(trouble)),
-            (Input::Known(zone), _) => self.prover.know(zone),
-            (Input::Continue | Input::Answer(_) | Input::Failed(_), _) => {}
+            Input::Failed(trouble) => {
+                if let Some(question) = self.asking.take() {
+                    self.prover.learn(question, Err(trouble));
+                }
+            }
+            Input::Known(zone) => self.prover.know(zone),
+            Input::Continue => {}
         }
         self.prover.budget.resume();
         match self.run() {
@@ -243,13 +263,17 @@ impl Walk {
 
     fn stop(&mut self, stop: Stop) -> Action {
         match stop {
-            Stop::Ask(name, kind) => match self.prover.budget.ask() {
-                Ok(()) => {
-                    self.asking = Some((name.clone(), kind));
-                    Action::Ask { name, kind }
+            Stop::Ask(name, kind) => {
+                let question = (name.clone(), kind);
+                // Asked again behind `Known` it is the same question.
+                if self.asking.as_ref() != Some(&question) {
+                    if let Err(halt) = self.prover.budget.ask() {
+                        return self.stop(halt.into());
+                    }
+                    self.asking = Some(question);
                 }
-                Err(halt) => self.stop(halt.into()),
-            },
+                Action::Ask { name, kind }
+            }
             Stop::Pause => Action::Pause,
             Stop::Fail(trouble) => self.done(Err(*trouble)),
         }

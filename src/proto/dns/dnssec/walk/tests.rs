@@ -402,12 +402,14 @@ fn an_answer_that_nobody_asked_for_changes_nothing() {
     let signer = Signer::new("example.", 1);
     let mut walk = walk("www.example.", signer.anchor(), Limits::default());
     assert!(matches!(walk.handle(Input::Answer(answer(Vec::new()))), Action::Ask { kind: RecordType::A, .. }));
-    // Nor does a pause that was none.
+    // Nor does a pause that was none, or a zone of elsewhere.
     assert!(matches!(walk.handle(Input::Continue), Action::Ask { kind: RecordType::A, .. }));
+    let elsewhere = Zone { name: name("org."), trust: Trust::Insecure { why: "".into(), error: None }, until: UnixTime(NOW + 60) };
+    assert!(matches!(walk.handle(Input::Known(Rc::new(elsewhere))), Action::Ask { kind: RecordType::A, .. }));
     let (verdict, _) = play(&mut walk, |_, kind| {
         answer(if kind == RecordType::DNSKEY { signer.sign(&[signer.dnskey()]) } else { signer.signed(&["www.example. 300 A 192.0.2.1"]) })
     });
-    assert_eq!(verdict.state(), ValidationState::Secure);
+    assert_eq!((verdict.state(), verdict.used.questions), (ValidationState::Secure, 2));
     assert!(matches!(walk.handle(Input::Failed(Trouble::unreachable(""))), Action::Done(again) if Rc::ptr_eq(&again, &verdict)));
 }
 
