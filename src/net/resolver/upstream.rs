@@ -442,6 +442,48 @@ mod tests {
     }
 
     #[test]
+    fn the_fit_come_before_the_unknown_and_the_unfit_before_the_dead() {
+        let now = Instant::now();
+        let mut pool = Pool::new(Upstreams::Listed((1..=4).map(address).collect()));
+        let unfit = Fitness::Unfit(vec!["gives no signatures".into()]);
+        pool.get(&address(1)).unwrap().note_failure("is silent".into(), now);
+        pool.get(&address(1)).unwrap().note_failure("is silent".into(), now);
+        pool.get(&address(2)).unwrap().fitness = unfit.clone();
+        pool.get(&address(4)).unwrap().fitness = Fitness::Fit;
+        pool.get(&address(3)).unwrap().note_answer(Duration::ZERO);
+        assert_eq!(pool.order(now), [4, 3, 2, 1].map(address));
+        assert_eq!(pool.problem(), None);
+        assert!(pool.unfit_words().unwrap().starts_with("the DNS resolver 192.0.2.2 is unfit for DNSSEC: it gives no signatures. "));
+        // Of those that answer none is fit.
+        pool.get(&address(3)).unwrap().fitness = unfit.clone();
+        pool.get(&address(4)).unwrap().fitness = unfit;
+        assert!(pool.problem().unwrap().contains("tls://9.9.9.9#dns.quad9.net"));
+        pool.forget_fitness();
+        assert_eq!((pool.problem(), pool.unfit_words()), (None, None));
+    }
+
+    #[test]
+    fn tcp_takes_over_where_udp_brings_nothing() {
+        let now = Instant::now();
+        let mut upstream = Pool::new(Upstreams::Listed(vec![address(1)])).list.remove(0);
+        let quick = Some(Duration::from_millis(20));
+        // what UDP and then TCP did for one question
+        for (took, at_once) in [(quick, false), (Some(Duration::from_secs(2)), false), (quick, false), (None, false)] {
+            upstream.note_udp_silence();
+            assert!(upstream.wants_tcp(now));
+            upstream.note_tcp_instead(took, now);
+            assert_eq!(upstream.wants_tcp(now), at_once, "{took:?}");
+        }
+        for _ in 0..LOST_FOR_TCP {
+            upstream.note_udp_silence();
+            upstream.note_tcp_instead(quick, now);
+        }
+        assert!(upstream.wants_tcp(now) && !upstream.wants_tcp(now + PLAIN_FOR));
+        upstream.note_udp_answer();
+        assert!(!upstream.wants_tcp(now + PLAIN_FOR));
+    }
+
+    #[test]
     fn the_file_is_read_again_when_it_has_changed() {
         let path = std::env::temp_dir().join(format!("pipit-resolv-{}", std::process::id()));
         let _ = fs::remove_file(&path);
