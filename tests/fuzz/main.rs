@@ -71,6 +71,11 @@ fn proofs() {
 }
 
 #[test]
+fn proofs_systematically() {
+    proofs::systematically();
+}
+
+#[test]
 fn sasl() {
     engine::run("sasl", sasl::SEEDS, sasl::target);
 }

@@ -16,6 +16,7 @@ use pipit::proto::dns::dnssec::anchor::Anchors;
 use pipit::proto::dns::dnssec::budget::Limits;
 use pipit::proto::dns::dnssec::canonical;
 use pipit::proto::dns::dnssec::rrset::Received;
+use pipit::proto::dns::dnssec::rrset::RrSet;
 use pipit::proto::dns::dnssec::walk::Action;
 use pipit::proto::dns::dnssec::walk::Found;
 use pipit::proto::dns::dnssec::walk::Input;
@@ -104,6 +105,16 @@ impl Stage {
     }
 
     fn play(&self, question: &Question, program: &Program<'_>) -> Rc<Verdict> {
+        let meddle = |nth, said: Said, question: &Question| {
+            let mut said = said;
+            program.changes(nth).for_each(|change| self.meddle(&mut said, (&question.0, question.1), change));
+            said
+        };
+        self.walk(question, program, meddle)
+    }
+
+    /// With the answers as `say` makes them of the honest ones; it gets the number of each, too.
+    fn walk(&self, question: &Question, program: &Program<'_>, say: impl Fn(usize, Said, &Question) -> Said) -> Rc<Verdict> {
         let policy = Policy { anchors: Rc::clone(&self.anchors), ..Policy::default() };
         let mut walk = Walk::new(question.clone(), &policy, When { now: UnixTime(NOW), clock: program.clock() });
         let mut input = program.known(&self.zones).map_or(Input::Continue, Input::Known);
@@ -113,8 +124,8 @@ impl Stage {
                 Action::Done(verdict) => return verdict,
                 Action::Pause => Input::Continue,
                 Action::Ask { name, kind } => {
-                    let mut said = self.honest(&(name.clone(), kind));
-                    program.changes(asked).for_each(|change| self.meddle(&mut said, (&name, kind), change));
+                    let question = (name, kind);
+                    let said = say(asked, self.honest(&question), &question);
                     asked += 1;
                     Input::Answer(Received::new(said.rcode, said.answer, said.authority))
                 }
@@ -185,8 +196,27 @@ impl Stage {
         *said = other;
     }
 
+    /// Sets of the type that `zone` made from wildcards, or that are wildcards, with the name that was asked for.
+    fn wildcards(&self, zone: &Name, question: &Question) -> Vec<(Rcode, Vec<RawRecord>)> {
+        let all = Received::new(Rcode::NO_ERROR, self.records.iter().cloned(), []);
+        let fits = |set: &&RrSet| {
+            let signature = set.signatures.first().filter(|signature| signature.signer == *zone);
+            let below = signature.is_some_and(|signature| usize::from(signature.labels) < canonical::label_count(&set.owner));
+            below && [question.1, RecordType::CNAME].contains(&set.kind) && question.0.is_at_or_below(zone)
+        };
+        let sets = all.answer.iter().filter(fits).map(|set| {
+            let of_set = |record: &&RawRecord| record.owner == set.owner && [set.kind, RecordType::RRSIG].contains(&record.rtype);
+            let renamed = |record: &RawRecord| RawRecord { owner: question.0.clone(), ..record.clone() };
+            (Rcode::NO_ERROR, self.records.iter().filter(of_set).map(renamed).collect())
+        });
+        sets.collect()
+    }
+
     fn judge(&self, asked: &Asked, program: &Program<'_>) {
-        let verdict = self.play(&asked.question, program);
+        Stage::check(asked, &self.play(&asked.question, program));
+    }
+
+    fn check(asked: &Asked, verdict: &Verdict) {
         let limits = Limits::default();
         let used = verdict.used;
         assert!(used.failures <= limits.failures && used.units <= limits.units && used.hashes <= limits.hashes, "{used:?}");
@@ -195,10 +225,10 @@ impl Stage {
         match verdict.state() {
             ValidationState::Secure => {
                 assert_eq!(honest.state(), ValidationState::Secure, "{question:?}: {verdict:?}");
-                assert_eq!(data(&verdict), data(honest), "{question:?}: {verdict:?}");
-                assert_eq!(targets(&verdict), targets(honest), "{question:?}: {verdict:?}");
+                assert_eq!(data(verdict), data(honest), "{question:?}: {verdict:?}");
+                assert_eq!(targets(verdict), targets(honest), "{question:?}: {verdict:?}");
                 // A name that does not exist has no data; one that exists is not said to be missing.
-                let missing = found(&verdict) == Some(Found::NoSuchName);
+                let missing = found(verdict) == Some(Found::NoSuchName);
                 assert!(!missing || found(honest) == Some(Found::NoSuchName), "{question:?}: {verdict:?}");
             }
             ValidationState::Insecure => {
@@ -285,6 +315,35 @@ fn found(verdict: &Verdict) -> Option<Found> {
 
 fn targets(verdict: &Verdict) -> Vec<&Name> {
     verdict.links.iter().map(|link| &link.to).collect()
+}
+
+/// Every question with each choice of proofs of each zone above it, and with what wildcards of that zone stand for: what no
+/// blind change would meet soon.
+pub fn systematically() {
+    let stage = Stage::new(&[], None);
+    let mut played = 0;
+    // Keys are asked for on the way to everything else.
+    for asked in stage.asked.iter().filter(|asked| asked.question.1 != RecordType::DNSKEY) {
+        let zones = canonical::upwards(&asked.question.0).filter(|zone| stage.denials.iter().any(|(signer, _)| signer == zone));
+        // The zone that the name is in, or that denies its DS, and the one above.
+        for zone in zones.take(2) {
+            let own: Vec<&Vec<RawRecord>> = stage.denials.iter().filter(|(signer, _)| *signer == zone).map(|(_, set)| set).collect();
+            // As many as are looked at in one message, each choice overlapping the one before by half.
+            for chosen in (0..own.len()).step_by(8).map(|from| &own[from..own.len().min(from + 16)]) {
+                let authority: Vec<RawRecord> = chosen.iter().flat_map(|set| set.iter()).cloned().collect();
+                let wildcards = stage.wildcards(&zone, &asked.question);
+                for (rcode, answer) in [Rcode::NX_DOMAIN, Rcode::NO_ERROR].map(|rcode| (rcode, Vec::new())).into_iter().chain(wildcards) {
+                    let said = Said { rcode, answer, authority: authority.clone() };
+                    Stage::check(
+                        asked,
+                        &stage.walk(&asked.question, &Program::default(), |nth, honest, _| if nth == 0 { said.clone() } else { honest }),
+                    );
+                    played += 1;
+                }
+            }
+        }
+    }
+    assert!(played > 1000, "{played}");
 }
 
 pub fn target(input: &[u8]) {

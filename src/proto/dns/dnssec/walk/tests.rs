@@ -308,6 +308,27 @@ fn keys_of_a_parent_do_not_sign_below_an_anchor() {
 }
 
 #[test]
+fn a_key_beside_the_believed_one_does_not_let_itself_in() {
+    // RUSTSEC-2025-0006: the set of keys must be signed by one that the DS or the anchor stands for.
+    let (root, good, evil) = (Signer::new(".", 1), Signer::new("example.", 2), Signer::new("example.", 3));
+    let ds = Ds::of(&good.zone, &good.key, 2).unwrap();
+    let ds = root.sign(&[record_of(&good.zone, RecordType::DS, [&ds.tag.to_be_bytes()[..], &[15, 2], &ds.digest].concat())]);
+    for anchors in [root.anchor(), good.anchor()] {
+        for (signer, state) in [(&evil, ValidationState::Bogus), (&good, ValidationState::Secure)] {
+            let keys = signer.sign(&[good.dnskey(), evil.dnskey()]);
+            let mut walk = walk("www.example.", anchors.clone(), Limits::default());
+            let (verdict, _) = play(&mut walk, |at, kind| match kind {
+                RecordType::DNSKEY if at.is_root() => answer(root.sign(&[root.dnskey()])),
+                RecordType::DNSKEY => answer(keys.clone()),
+                RecordType::DS => answer(ds.clone()),
+                _ => answer(evil.signed(&["www.example. 300 A 192.0.2.1"])),
+            });
+            assert_eq!(verdict.state(), state, "{verdict:?}");
+        }
+    }
+}
+
+#[test]
 fn a_dname_is_not_made_from_a_wildcard() {
     let signer = Signer::new("example.", 1);
     let mut records = signer.signed(&["*.example. 300 DNAME example."]);
@@ -320,6 +341,23 @@ fn a_dname_is_not_made_from_a_wildcard() {
         _ => answer(signer.signed(&["www.example. 300 A 192.0.2.1"])),
     });
     assert_eq!(verdict.state(), ValidationState::Bogus, "{verdict:?}");
+}
+
+#[test]
+fn the_nsec_of_a_wildcard_denies_nothing_elsewhere() {
+    // CVE-2017-15105: under another name it would deny what is there.
+    let signer = Signer::new("example.", 1);
+    let ask = |owner: &str| {
+        let mut records = signer.signed(&["*.example. 300 NSEC example. MX RRSIG NSEC"]);
+        records.iter_mut().for_each(|record| record.owner = name(owner));
+        let mut walk = walk(owner, signer.anchor(), Limits::default());
+        let (verdict, _) = play(&mut walk, |_, kind| match kind {
+            RecordType::DNSKEY => answer(signer.sign(&[signer.dnskey()])),
+            _ => denial(Rcode::NO_ERROR, records.clone()),
+        });
+        verdict.state()
+    };
+    assert_eq!((ask("*.example."), ask("www.example.")), (ValidationState::Secure, ValidationState::Bogus));
 }
 
 #[test]
