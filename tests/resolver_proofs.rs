@@ -4,9 +4,6 @@
 
 #[path = "resolver/signed.rs"]
 mod signed;
-#[path = "dnssec/world.rs"]
-#[allow(dead_code, reason = "scenarios use more of it")]
-mod world;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -56,7 +53,7 @@ struct Scene {
 }
 
 fn policy() -> Policy {
-    Policy { anchors: Rc::new(Anchors::parse(&world::world().anchors).unwrap()), ..Policy::default() }
+    Policy { anchors: Rc::new(Anchors::parse(&signed::recorded().0).unwrap()), ..Policy::default() }
 }
 
 fn scene(upstreams: &[SocketAddr], trust_ad: TrustAd) -> Scene {
