@@ -467,7 +467,7 @@ fn the_fit_one_is_asked_and_the_owner_is_told_about_the_other() {
     assert!(words.contains(&format!("{} is unfit for DNSSEC: it gives no signatures", unfit.address)), "{words}");
     // What the owner is told to write can be written.
     let line = words.split("dns.upstream = ").nth(1).and_then(|rest| rest.split(']').next()).unwrap();
-    let file = format!("hostname = \"mail.example.org\"\nadmin = \"a@example.org\"\ndns.upstream = {line}]\n");
+    let file = format!("hostname = \"mail.example.org\"\ndns.upstream = {line}]\n[[domain]]\nname = \"example.org\"\n");
     let read = config::check::check(&file).unwrap_or_else(|faults| panic!("{faults:?}"));
     assert_eq!(read.upstreams.map(|list| list.len()), Some(2));
     // The one that is left is asked all the same, and proves nothing.
