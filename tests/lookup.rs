@@ -136,6 +136,23 @@ fn anchors_and_time_are_those_of_the_command_line() {
     assert!(text.contains("\"status\":\"bogus\",\"ede\":[{\"code\":7,"), "{text}");
 }
 
+/// Beside a server: `--dir` takes its resolvers and anchors.
+#[test]
+fn a_server_that_is_named_lends_what_it_believes() {
+    let (upstream, anchors) = (Signed::honest(), File::new("lent", &signed::recorded().0));
+    let text = format!(
+        "hostname = \"m.example.org\"\n[dns]\nupstream = \"{}\"\ntrust-anchor = \"{}\"\nnegative-anchor = \"expireda.test\"\n[[domain]]\nname = \"example.org\"\n",
+        upstream.address,
+        anchors.path()
+    );
+    let (file, at) = (File::new("lent.toml", &text), NOW.to_string());
+    for (name, status) in [("www.p256.test", "secure"), ("www.expireda.test", "insecure"), ("www.expirede.test", "indeterminate")] {
+        let output = pipit(&["--config", file.path(), "dns", "lookup", "--at", &at, "--json", name, "A"]);
+        let out = String::from_utf8(output.stdout).unwrap();
+        assert!(out.contains(&format!("\"status\":\"{status}\"")), "{name}: {out}");
+    }
+}
+
 #[test]
 fn what_cannot_be_asked_so_says_what_to_write() {
     let upstream = Signed::honest();
