@@ -7,8 +7,6 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use pipit::mail::date::UnixTime;
@@ -19,7 +17,6 @@ use pipit::proto::dns::dnssec::Sha1;
 use pipit::proto::dns::dnssec::When;
 use pipit::proto::dns::dnssec::anchor::Anchors;
 use pipit::proto::dns::dnssec::canonical;
-use pipit::proto::dns::dnssec::presentation::parse_record;
 use pipit::proto::dns::dnssec::rrset::Received;
 use pipit::proto::dns::dnssec::walk::Action;
 use pipit::proto::dns::dnssec::walk::Found;
@@ -34,75 +31,23 @@ use pipit::proto::dns::lookup::ValidationState;
 use pipit::proto::dns::name::Name;
 use pipit::proto::dns::reader::RawRecord;
 
+#[path = "dnssec/world.rs"]
+mod world;
+
+use world::Question;
+use world::Said;
+use world::World;
+use world::folder;
+use world::question;
+use world::rcode;
+use world::world;
+
 /// Fewer scenarios than this mean that the folder was not found or was emptied.
 const AT_LEAST: usize = 80;
 /// 2026-07-01T00:00:00Z, the middle of what the signatures allow.
 const NOW: i64 = 1_782_864_000;
 
-type Question = (Name, RecordType);
 type Change = Box<dyn Fn(&mut RawRecord)>;
-
-/// What is said to one question.
-#[derive(Clone, Debug)]
-struct Said {
-    rcode: Rcode,
-    answer: Vec<RawRecord>,
-    authority: Vec<RawRecord>,
-}
-
-/// What all servers say, and the root's anchor.
-#[derive(Clone)]
-struct World {
-    anchors: String,
-    answers: HashMap<Question, Said>,
-}
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dnssec")
-}
-
-fn question(words: &[&str]) -> Question {
-    (Name::parse(words[0]).unwrap(), RecordType::parse(words[1]).unwrap())
-}
-
-fn rcode(word: &str) -> Rcode {
-    (0..24).map(Rcode).find(|code| code.to_string() == word).unwrap_or_else(|| panic!("rcode {word}"))
-}
-
-fn world() -> World {
-    let text = std::fs::read_to_string(folder().join("answers.txt")).unwrap();
-    let mut world = World { anchors: String::new(), answers: HashMap::new() };
-    let mut current = None;
-    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with(';')) {
-        if let Some(anchor) = line.strip_prefix("anchor ") {
-            world.anchors += &format!("{anchor}\n");
-        } else if let Some(asked) = line.strip_prefix("? ") {
-            let words: Vec<&str> = asked.split(' ').collect();
-            let said = Said { rcode: rcode(words[2]), answer: Vec::new(), authority: Vec::new() };
-            world.answers.insert(question(&words), said);
-            current = Some(question(&words));
-        } else {
-            let said = world.answers.get_mut(current.as_ref().unwrap()).unwrap();
-            said.add(line);
-        }
-    }
-    world
-}
-
-impl Said {
-    /// A record line; `+` puts it into the authority section.
-    fn add(&mut self, line: &str) {
-        let record = |line: &str| parse_record(line).unwrap_or_else(|| panic!("no record: {line}"));
-        match line.strip_prefix("+ ") {
-            Some(line) => self.authority.push(record(line)),
-            None => self.answer.push(record(line)),
-        }
-    }
-
-    fn sections(&mut self) -> [&mut Vec<RawRecord>; 2] {
-        [&mut self.answer, &mut self.authority]
-    }
-}
 
 /// `A`, or `RRSIG(A)` for the signatures over A; with an owner, or `*` for any.
 struct Which<'a> {
@@ -149,6 +94,7 @@ impl Scene {
             ["sha1", "accepted"] => self.sha1 = Sha1::Accepted,
             ["anchor", "none"] => self.world.anchors = String::new(),
             ["anchor", ..] => self.world.anchors = format!("{}\n", &line[7..]),
+            ["also-anchor-of", zone] => self.also_anchor_of(zone)?,
             ["also-anchor", ..] => self.world.anchors += &format!("{}\n", &line[12..]),
             ["negative", name] => self.negative.push(Name::parse(name).map_err(|e| e.to_string())?),
             ["fail", name, rtype] => {
@@ -161,6 +107,14 @@ impl Scene {
             [..] => return self.expect(&words, line),
         }
         Ok(())
+    }
+
+    /// The keys that the zone shows.
+    fn also_anchor_of(&mut self, zone: &str) -> Result<(), String> {
+        let keys: Vec<String> = self.said(&[zone, "DNSKEY"])?.answer.iter().map(RawRecord::to_string).collect();
+        let keys: Vec<&String> = keys.iter().filter(|line| line.contains(" DNSKEY 257 ")).collect();
+        keys.iter().for_each(|key| self.world.anchors += &format!("{key}\n"));
+        nonzero(keys.len())
     }
 
     /// In all answers, or in the one to a question.
@@ -316,24 +270,6 @@ impl Scene {
             return Ok(());
         }
         Err(format!("expected {line}, got {got}; {}; asked {:?}", verdict.reason, self.asked))
-    }
-}
-
-impl Said {
-    fn empty() -> Said {
-        Said { rcode: Rcode::NO_ERROR, answer: Vec::new(), authority: Vec::new() }
-    }
-
-    /// How many were not kept.
-    fn retain(&mut self, keep: impl Fn(&RawRecord) -> bool) -> usize {
-        self.sections()
-            .into_iter()
-            .map(|section| {
-                let before = section.len();
-                section.retain(&keep);
-                before - section.len()
-            })
-            .sum()
     }
 }
 

@@ -118,6 +118,7 @@ www.it501.test. A|nothing.it501.test. A|one.wild.it501.test. A|www.digest1.test.
 www.dsbaddigest.test. A|www.dsbadalgorithm.test. A|www.dsreserved.test. A|www.dstwo.test. A|www.expireda.test. A|www.expireda.test. MX|www.futurea.test. A|www.expiredkey.test. A|www.expired.test. A
 nothing.expireddenial.test. A|www.expireddenial.test. A|www.revoked.test. A|www.nodnskey.test. A|1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.v6.test. PTR
 2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.v6.test. PTR|signed.plain.test. A
+x.wild.p256.test. MX|a.x.wild.p256.test. A|x.wild.n3.test. MX|a.x.wild.n3.test. A|a.alias.p256.test. A|www.www.p256.test. A|sub.p256.test. MX|sub.p256.test. SOA|plain.n3.test. A|opt. A
 nx.compact.test. A|nx.compact.test. DS|both.compact.test. MX|both.compact.test. A|www.nx.compact.test. A
 """
 

@@ -6,14 +6,19 @@
 //! the corpus.
 
 mod addresses;
+mod anchors;
 mod configuration;
 mod control;
 mod dns;
 mod engine;
 mod headers;
+mod oracle;
+mod proofs;
 mod sasl;
 mod smtp_client;
 mod smtp_session;
+#[path = "../dnssec/world.rs"]
+mod world;
 
 #[test]
 fn smtp_session() {
@@ -48,6 +53,26 @@ fn headers() {
 #[test]
 fn dns() {
     engine::run("dns", dns::SEEDS, dns::target);
+}
+
+#[test]
+fn anchors() {
+    engine::run("anchors", anchors::SEEDS, anchors::target);
+}
+
+#[test]
+fn oracle() {
+    engine::run("oracle", oracle::SEEDS, oracle::target);
+}
+
+#[test]
+fn proofs() {
+    engine::run("proofs", proofs::SEEDS, proofs::target);
+}
+
+#[test]
+fn proofs_systematically() {
+    proofs::systematically();
 }
 
 #[test]

@@ -136,3 +136,31 @@ fn a_drain_lets_transactions_end_and_takes_nothing_new() {
         scene
     });
 }
+
+#[test]
+fn bogus_answers_defer_and_say_which_zone_is_to_blame() {
+    play("", |scene| async move {
+        let peer = scene.peer(2);
+        scene.zone.add("mx.test. MX BOGUS\nmx.test. A 127.0.0.2");
+        scene.zone.add("host.test. MX 10 in.host.test.\nin.host.test. A BOGUS\nin.host.test. AAAA BOGUS");
+        // A host that cannot be trusted is no reason to pass over one that can.
+        scene.zone.add("some.test. MX 10 in.host.test.\nsome.test. MX 20 ok.some.test.\nok.some.test. A 127.0.0.2");
+        let id = scene.send(Letter::to(&["bob@mx.test", "bob@host.test", "bob@some.test"])).await;
+        scene.quiet().await;
+        assert_eq!((peer.connections(), peer.messages().len()), (1, 1));
+        let rows = scene.recipients(id);
+        for (row, zone) in rows.iter().zip(["mx.test.", "in.host.test."]) {
+            let last = row.last.as_ref().unwrap();
+            assert_eq!((row.attempts, last.status.to_string().as_str(), last.remote), (1, "4.4.3", false));
+            assert!(last.reply.contains(&format!("the answer is bogus in {zone}: DNSSEC Bogus (6)")), "{last:?}");
+        }
+        assert_eq!(rows.len(), 2);
+        // It is the zone's fault: the mail grows old, and comes back.
+        while scene.to_next_due().await.is_some() {}
+        assert!(scene.recipients(id).is_empty());
+        let told = |notice: &&String| notice.contains("could not be delivered") && notice.contains("the answer is bogus in");
+        assert_eq!(scene.inbox().iter().filter(told).count(), 2);
+        assert_eq!(peer.connections(), 1);
+        scene
+    });
+}

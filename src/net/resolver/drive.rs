@@ -17,6 +17,7 @@ use crate::net::resolver::Resolver;
 use crate::net::resolver::TrustAd;
 use crate::net::resolver::ask::Answered;
 use crate::net::resolver::ask::Budget;
+use crate::net::resolver::ask::Failure;
 use crate::net::resolver::ask::Way;
 use crate::net::resolver::ask::is_own;
 use crate::proto::dns::RecordType;
@@ -66,8 +67,8 @@ struct Course {
     remarks: Vec<ExtendedError>,
     /// a question of the proof was not answered, though the first was
     proof_failed: bool,
-    /// the keys of a trust anchor came without a signature
-    anchor_unsigned: bool,
+    /// The zone that failed is that of a trust anchor, and its keys were not even proved.
+    anchor_failed: bool,
 }
 
 impl Resolver {
@@ -134,16 +135,7 @@ impl Resolver {
                     let known = if memory == Memory::Used { self.known_zone(&name, when, &mut told) } else { None };
                     match known {
                         Some(zone) => Input::Known(zone),
-                        None => {
-                            let asked = self.ask(&(name.clone(), kind), way, budget).await;
-                            match asked {
-                                Ok(answered) => Input::Answer(course.take(&answered, (&name, kind), policy)),
-                                Err(failure) => {
-                                    course.proof_failed |= matches!(kind, RecordType::DS | RecordType::DNSKEY) && !course.shares.is_empty();
-                                    Input::Failed(failure.to_trouble())
-                                }
-                            }
-                        }
+                        None => course.take(self.ask(&(name, kind), way, budget).await, kind),
                     }
                 }
             };
@@ -151,6 +143,7 @@ impl Resolver {
         // The walk holds the verdict too: without it there is nothing to copy.
         drop(walk);
         course.verdict = Rc::unwrap_or_clone(verdict);
+        course.note_anchor(policy);
         if self.0.generation.get() == generation {
             self.remember_zones(&course.verdict.chain, when);
         }
@@ -178,36 +171,35 @@ impl Resolver {
         }
     }
 
-    /// Says whose fault it is where an upstream leaves out what proofs need.
+    /// Says whose fault a bogus verdict is. Where the keys of a trust anchor already fail, no zone below is to blame, and where
+    /// an upstream leaves out what proofs need, its address is told.
     fn blame(&self, course: &mut Course) {
-        let Some(source) = course.main_source().cloned() else { return };
-        let strips = course.is_stripped();
+        let (source, strips) = (course.main_source().cloned(), course.is_stripped());
         let Outcome::Failed(trouble) = &mut course.verdict.outcome else { return };
-        if trouble.state != TroubleState::Bogus {
-            return;
-        }
+        let (TroubleState::Bogus, Some(source)) = (trouble.state, source) else { return };
         self.suspect(&source);
-        let unfit = self.is_unfit(&source);
-        let Some(error) = trouble.errors.first_mut().filter(|error| MISSING.contains(&error.code)) else { return };
-        let complaint = match (&unfit, strips) {
-            (Some(complaint), _) => complaint.as_str(),
-            (None, true) => "gives no signatures",
-            (None, false) => return,
-        };
-        error.text = format!("{} (upstream {} {complaint})", error.text, source);
-        if unfit.is_some() || course.anchor_unsigned {
+        if course.anchor_failed {
             trouble.cause = TroubleCause::Ours;
         }
-        if let Some(first) = course.verdict.errors.first_mut() {
-            *first = error.clone();
+        let unfit = self.is_unfit(&source);
+        let complaint = unfit.as_deref().or(strips.then_some("gives no signatures"));
+        if let (Some(complaint), Some(error)) = (complaint, trouble.errors.first_mut())
+            && MISSING.contains(&error.code)
+        {
+            error.text = format!("{} (upstream {source} {complaint})", error.text);
+            if unfit.is_some() {
+                trouble.cause = TroubleCause::Ours;
+            }
+            course.verdict.errors.splice(..1, [error.clone()]);
         }
         course.verdict.reason = trouble.to_string();
     }
 }
 
-/// Of two that failed the one to report: not the one whose upstream left signatures out, if the other's did not.
+/// Of two that failed, the second bogus, the one to report: one that is bogus, and whose upstream did not leave signatures out.
 fn worse(first: Course, second: Course) -> Course {
-    let (mut kept, other) = if first.is_stripped() && !second.is_stripped() { (second, first) } else { (first, second) };
+    let first_tells_less = first.proof_failed || first.is_stripped() && !second.is_stripped();
+    let (mut kept, other) = if first_tells_less { (second, first) } else { (first, second) };
     kept.remarks.extend(other.remarks);
     kept
 }
@@ -226,14 +218,20 @@ fn left(limits: Limits, used: Used) -> Limits {
 impl Course {
     fn new((name, _): &Key) -> Course {
         let verdict = Verdict::failed(name.clone(), Trouble::indeterminate(""));
-        Course { verdict, shares: Vec::new(), remarks: Vec::new(), proof_failed: false, anchor_unsigned: false }
+        Course { verdict, shares: Vec::new(), remarks: Vec::new(), proof_failed: false, anchor_failed: false }
     }
 
-    /// What the walk needs of an answer; the rest is noted.
-    fn take(&mut self, answered: &Answered, (name, kind): (&Name, RecordType), policy: &Policy) -> Received {
+    /// What the walk needs to know; the rest is noted.
+    fn take(&mut self, asked: Result<Rc<Answered>, Failure>, kind: RecordType) -> Input {
+        let answered = match asked {
+            Ok(answered) => answered,
+            Err(failure) => {
+                self.proof_failed |= matches!(kind, RecordType::DS | RecordType::DNSKEY) && !self.shares.is_empty();
+                return Input::Failed(failure.to_trouble());
+            }
+        };
         let received = Received::of(&answered.message());
         let signed = received.answer.iter().chain(&received.authority).any(|set| !set.signatures.is_empty());
-        self.anchor_unsigned |= kind == RecordType::DNSKEY && !signed && policy.anchors.positive(name).is_some();
         let at = self.shares.iter().position(|share| share.upstream == answered.from).unwrap_or(self.shares.len());
         if at == self.shares.len() {
             self.shares.push(Share { upstream: answered.from.clone(), answers: 0, signed: 0 });
@@ -241,7 +239,13 @@ impl Course {
         self.shares[at].answers += 1;
         self.shares[at].signed += usize::from(signed);
         self.remarks.extend(answered.remarks.iter().cloned());
-        received
+        Input::Answer(received)
+    }
+
+    fn note_anchor(&mut self, policy: &Policy) {
+        let Outcome::Failed(Trouble { zone: Some(zone), .. }) = &self.verdict.outcome else { return };
+        let proved = self.verdict.chain.iter().any(|known| known.name == *zone);
+        self.anchor_failed = policy.anchors.positive(zone).is_some() && !proved;
     }
 
     /// Who gave most of the answers.

@@ -117,7 +117,8 @@ impl<'a> Rdata<'a> {
             }
             out.extend_from_slice(&self.message[from..cursor.at]);
         }
-        cursor.is_at_end().then_some(out)
+        // Expanded names can make more of it than a length on the wire can say, and a signature be taken for another's.
+        (cursor.is_at_end() && out.len() <= usize::from(u16::MAX)).then_some(out)
     }
 }
 
@@ -336,5 +337,9 @@ mod tests {
         assert_eq!(rdata.expand(RecordType::MX).unwrap(), b"\0\x05\x01a\x01x\0");
         assert_eq!(rdata.expand(RecordType::CNAME), None);
         assert_eq!(rdata.expand(RecordType(999)).unwrap(), &message[3..]);
+        // A name and a bitmap of 65,535 octets together are more when the name is whole.
+        let long = |bitmap: usize| [b"\x3f".to_vec(), vec![b'x'; 63], vec![0, 0xc0, 0], vec![1; bitmap]].concat();
+        let expanded = |message: &[u8]| Rdata::within(message, 65, message.len()).expand(RecordType::NSEC).map(|octets| octets.len());
+        assert_eq!((expanded(&long(65_470)), expanded(&long(65_471))), (Some(65_535), None));
     }
 }

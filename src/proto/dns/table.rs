@@ -127,7 +127,10 @@ impl Table {
                 Step::NoData => return Answer::no_data(owner, weakest).with_links(links),
                 Step::Fault(Fault::NoSuchName) => return Answer::no_such_name(owner, weakest).with_links(links),
                 Step::Fault(Fault::ServFail) => return failed(owner, links, Trouble::indeterminate("SERVFAIL")),
-                Step::Fault(Fault::Bogus) => return failed(owner, links, Trouble::bogus("the table says so")),
+                Step::Fault(Fault::Bogus) => {
+                    let trouble = Trouble { zone: Some(owner.clone()), ..Trouble::bogus("the table says so") };
+                    return failed(owner, links, trouble);
+                }
                 Step::Fault(Fault::Timeout) => return failed(owner, links, Trouble::unreachable("no upstream answers")),
                 Step::Cname(cname) => cname,
             };

@@ -14,6 +14,8 @@ use crate::proto::dns::name::Name;
 
 /// Units between two pauses: about 2 ms on a small board.
 const UNITS_A_STRETCH: u32 = 4;
+/// Octets of a set whose canonical form and digests cost a unit.
+const OCTETS_A_UNIT: usize = 16 * 1024;
 /// NSEC3 hashes between two pauses.
 const HASHES_A_STRETCH: u32 = 8;
 
@@ -34,6 +36,8 @@ pub struct Limits {
     pub hashes: u32,
     pub questions: u32,
     pub records_per_set: usize,
+    /// of all answers together, in memory, with names uncompressed
+    pub octets: usize,
 }
 
 impl Default for Limits {
@@ -47,8 +51,20 @@ impl Default for Limits {
             hashes: 256,
             questions: 60,
             records_per_set: 100,
+            octets: 1024 * 1024,
         }
     }
+}
+
+/// A signature to be checked.
+pub struct Check<'a> {
+    /// tells it from all others of the lookup, whatever the key
+    pub identity: [u8; 32],
+    /// of the octets that were signed, about
+    pub size: usize,
+    pub signature: &'a [u8],
+    /// what was signed
+    pub octets: &'a dyn Fn() -> Vec<u8>,
 }
 
 /// Why a computation stops.
@@ -79,6 +95,7 @@ pub struct Used {
     pub units: u32,
     pub hashes: u32,
     pub questions: u32,
+    pub octets: usize,
 }
 
 impl Budget {
@@ -107,24 +124,26 @@ impl Budget {
         (self.units_since_pause, self.hashes_since_pause) = (0, 0);
     }
 
-    /// Whether `signature` over `message` is of `key`.
-    pub fn verify(&mut self, key: &Dnskey, message: &[u8], signature: &[u8]) -> Result<bool, Halt> {
-        let fingerprint = fingerprint(&[&key.encode(), signature, message]);
+    /// Whether the signature is of `key`.
+    pub fn verify(&mut self, key: &Dnskey, check: &Check<'_>) -> Result<bool, Halt> {
+        let fingerprint = fingerprint(&[&key.encode(), &check.identity]);
         if let Some(known) = self.verified.get(&fingerprint) {
             return Ok(*known);
         }
-        if self.units_since_pause >= UNITS_A_STRETCH {
+        let cost = key.cost() + u32::try_from(check.size / OCTETS_A_UNIT).unwrap_or(u32::MAX);
+        // One check is not divided; a stretch has others only as long as they are cheap together.
+        if self.units_since_pause > 0 && self.units_since_pause.saturating_add(cost) > UNITS_A_STRETCH {
             return Err(Halt::Pause);
         }
-        if self.used.units + key.cost() > self.limits.units {
+        if self.used.units.saturating_add(cost) > self.limits.units {
             return Err(Halt::Exhausted("the proof needs more work on signatures than a lookup may cost"));
         }
         if self.used.failures >= self.limits.failures {
             return Err(Halt::Exhausted("too many signatures are wrong"));
         }
-        self.used.units += key.cost();
-        self.units_since_pause += key.cost();
-        let good = key.verify(message, signature);
+        self.used.units += cost;
+        self.units_since_pause += cost;
+        let good = key.verify(&(check.octets)(), check.signature);
         self.used.failures += u32::from(!good);
         self.verified.insert(fingerprint, good);
         Ok(good)
@@ -161,6 +180,15 @@ impl Budget {
         Ok(())
     }
 
+    /// Counts an answer, which is kept to the end of the lookup.
+    pub fn keep(&mut self, octets: usize) -> Result<(), Halt> {
+        self.used.octets = self.used.octets.saturating_add(octets);
+        if self.used.octets > self.limits.octets {
+            return Err(Halt::Exhausted("the proof needs more memory than a lookup may have"));
+        }
+        Ok(())
+    }
+
     /// Counts a question.
     pub fn ask(&mut self) -> Result<(), Halt> {
         if self.used.questions >= self.limits.questions {
@@ -172,7 +200,7 @@ impl Budget {
 }
 
 /// Of parts whose borders count.
-fn fingerprint(parts: &[&[u8]]) -> [u8; 32] {
+pub(super) fn fingerprint(parts: &[&[u8]]) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     for part in parts {
         context.update(&(part.len() as u64).to_be_bytes());
@@ -192,20 +220,25 @@ mod tests {
 
     /// Goes on after pauses.
     fn verify(budget: &mut Budget, key: &Dnskey, n: u32) -> Result<bool, Halt> {
-        match budget.verify(key, &n.to_be_bytes(), b"") {
+        match check(budget, key, n, 0) {
             Err(Halt::Pause) => {
                 budget.resume();
-                budget.verify(key, &n.to_be_bytes(), b"")
+                check(budget, key, n, 0)
             }
             other => other,
         }
+    }
+
+    fn check(budget: &mut Budget, key: &Dnskey, n: u32, size: usize) -> Result<bool, Halt> {
+        let identity = fingerprint(&[&n.to_be_bytes()]);
+        budget.verify(key, &Check { identity, size, signature: b"", octets: &|| n.to_be_bytes().to_vec() })
     }
 
     #[test]
     fn the_same_signature_is_checked_once() {
         let mut budget = Budget::new(Limits::default());
         for _ in 0..100 {
-            assert_eq!(budget.verify(&key(13), b"a", b"b"), Ok(false));
+            assert_eq!(check(&mut budget, &key(13), 1, 0), Ok(false));
         }
         assert_eq!(budget.used(), Used { failures: 1, units: 1, ..Used::default() });
     }
@@ -224,7 +257,7 @@ mod tests {
     #[test]
     fn it_pauses_often() {
         let mut budget = Budget::new(Limits { failures: 1000, ..Limits::default() });
-        let pauses = (0..100u32).filter(|n| budget.verify(&key(13), &n.to_be_bytes(), b"") == Err(Halt::Pause)).count();
+        let pauses = (0..100u32).filter(|n| check(&mut budget, &key(13), *n, 0) == Err(Halt::Pause)).count();
         assert_eq!(pauses, 96);
         let parameters = Parameters { iterations: 0, salt: Box::default() };
         let names: Vec<Name> = (0..300).map(|n| Name::parse(&format!("a{n}.x")).unwrap()).collect();

@@ -130,6 +130,9 @@ struct Entries {
     unfit: usize,
 }
 
+/// All keys that the entries of a zone stand for are of sizes that cannot be used.
+struct KeySize;
+
 /// What is known in the course of one lookup.
 #[derive(Debug)]
 pub(super) struct Prover {
@@ -185,7 +188,8 @@ impl Prover {
 
     /// The zone that signs what is at `base`: the one that a signer's name gives, or the one that is found label by label.
     pub(super) fn zone_for<'n>(&mut self, base: &Name, signers: impl Iterator<Item = &'n Name>) -> Result<Rc<Zone>, Stop> {
-        let signer = signers.filter(|signer| base.is_at_or_below(signer)).max_by_key(|signer| signer.as_wire().len());
+        let signers = signers.filter(|signer| base.is_at_or_below(signer) && self.may_rule(signer, base));
+        let signer = signers.max_by_key(|signer| signer.as_wire().len());
         if let Some(signer) = signer {
             let zone = self.prove(signer)?;
             if zone.is_insecure() || zone.name == *signer {
@@ -193,6 +197,13 @@ impl Prover {
             }
         }
         self.standing(base)
+    }
+
+    /// Whether what stands at `above` can decide about `name`: no anchor is closer to it. Else an insecure zone above an
+    /// anchor could speak for what the anchor protects, by its signer's name or a DNAME, and so could the keys of a parent.
+    pub(super) fn may_rule(&self, above: &Name, name: &Name) -> bool {
+        let is_anchor = |name: &Name| self.anchors.positive(name).is_some() || self.anchors.is_negative(name, self.when.now);
+        canonical::upwards(name).find(is_anchor).is_none_or(|anchor| above.is_at_or_below(&anchor))
     }
 
     /// The closest zone above `name`, or itself, of which something is known; at least an anchor.
@@ -222,7 +233,10 @@ impl Prover {
             let text = format!("no trust anchor of {zone} has an algorithm and a digest that are supported");
             return Err(fail(TroubleState::Indeterminate, InfoCode::OTHER, text, Some(zone)));
         }
-        self.zone_with_keys(zone, &Anchor { ds, keys }, u32::MAX)
+        self.zone_with_keys(zone, &Anchor { ds, keys }, u32::MAX)?.map_err(|KeySize| {
+            let text = format!("no trust anchor of {zone} stands for a key of a size that is supported");
+            fail(TroubleState::Indeterminate, InfoCode::OTHER, text, Some(zone))
+        })
     }
 
     /// The zone `signer`, or else the zone that the name is in. Insecure where a zone above is.
@@ -312,7 +326,10 @@ impl Prover {
     fn delegated(&mut self, zone: &Name, set: &RrSet, ttl: u32) -> Result<Rc<Zone>, Stop> {
         let all = set.data.iter().filter_map(|data| Ds::decode(data)).collect();
         match ds::usable(all, self.sha1) {
-            Ok(ds) => self.zone_with_keys(zone, &Anchor { ds, keys: Vec::new() }, ttl),
+            Ok(ds) => Ok(self.zone_with_keys(zone, &Anchor { ds, keys: Vec::new() }, ttl)?.unwrap_or_else(|KeySize| {
+                let error = ExtendedError::new(InfoCode::UNSUPPORTED_ALGORITHM, "the size of the key is not supported");
+                self.insecure(zone, format!("{zone} is signed only by keys of sizes that are not supported"), Some(error), ttl)
+            })),
             Err(error) => {
                 let why = format!("{zone} is signed only in ways that are not supported: {}", error.text);
                 Ok(self.insecure(zone, why, Some(error), ttl))
@@ -321,7 +338,7 @@ impl Prover {
     }
 
     /// The zone with the keys that lead on from `entry`; `ttl` is that of the entry, in seconds.
-    fn zone_with_keys(&mut self, zone: &Name, entry: &Anchor, ttl: u32) -> Result<Rc<Zone>, Stop> {
+    fn zone_with_keys(&mut self, zone: &Name, entry: &Anchor, ttl: u32) -> Result<Result<Rc<Zone>, KeySize>, Stop> {
         let reply = self.hear(zone, RecordType::DNSKEY)?;
         let Some(set) = reply.set(zone, RecordType::DNSKEY) else {
             return Err(fail(TroubleState::Bogus, InfoCode::DNSKEY_MISSING, "the zone must have keys and shows none", Some(zone)));
@@ -333,9 +350,8 @@ impl Prover {
         let entries = self.entries(zone, entry, &all)?;
         if entries.usable.is_empty() {
             // Every DS leads to a key that we cannot use; were one without its key, an attacker could have taken it away.
-            if entries.odd > 0 && entries.odd == entry.ds.len() {
-                let error = ExtendedError::new(InfoCode::UNSUPPORTED_ALGORITHM, "the size of the key is not supported");
-                return Ok(self.insecure(zone, format!("{zone} is signed only by keys of sizes that are not supported"), Some(error), ttl));
+            if entries.odd > 0 && entries.odd == entry.ds.len() && entry.keys.is_empty() {
+                return Ok(Err(KeySize));
             }
             return Err(match entries.unfit {
                 0 => fail(TroubleState::Bogus, InfoCode::DNSKEY_MISSING, "no key of the zone fits its DS records", Some(zone)),
@@ -355,7 +371,7 @@ impl Prover {
         let verified = signers.check(set, &mut self.budget)?.map_err(|fault| fault_of(fault, set, zone))?;
         let entries = entries.usable.iter().map(|key| key.tag).collect();
         let trust = Trust::Keys { keys: all, entries };
-        Ok(self.found(zone, trust, verified.ttl.min(ttl)))
+        Ok(Ok(self.found(zone, trust, verified.ttl.min(ttl))))
     }
 
     /// The keys that the records of `entry` stand for.

@@ -108,6 +108,8 @@ pub(super) fn judge_types(types: &Bitmap, name: &Name, kind: RecordType) -> Find
     match kind {
         RecordType::DS if types.has(RecordType::SOA) && !name.is_root() => Finding::Unproved(Unproved::ChildSide),
         RecordType::DS => Finding::NoData,
+        // Whatever is there would have been the answer.
+        RecordType::ANY if !types.has_only(&[RecordType::RRSIG, RecordType::NSEC]) => Finding::Unproved(Unproved::TypeExists),
         _ if types.is_delegation() => Finding::Unproved(Unproved::ParentSide),
         _ => Finding::NoData,
     }

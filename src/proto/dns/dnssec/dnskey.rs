@@ -17,6 +17,8 @@ const FLAG_SEP: u16 = 0x0001;
 const PROTOCOL: u8 = 3;
 /// Bits of RSA that `ring` verifies.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 1024..=8192;
+/// A modulus of 8192 bits, an exponent, and some zeros before both: no key is long only to be costly.
+const MAX_RSA_OCTETS: usize = 1100;
 /// `ring` takes exponents of at most 33 bits.
 const MAX_EXPONENT: u64 = (1 << 33) - 1;
 
@@ -111,12 +113,20 @@ impl Dnskey {
     }
 
     /// Units of work of one verification: 1 is about a tenth of a millisecond on a desktop, half of one on a small board.
+    /// Measured with `ring` 0.17 in microseconds: P-256 93, P-384 871, Ed25519 46; RSA of 2048 bits 21, of 4096 bits 79, of
+    /// 8192 bits 304; with the longest exponent that is taken 63, 241, 983.
     pub fn cost(&self) -> u32 {
         match self.algorithm.scheme() {
             Some(Scheme::P384) => 8,
-            // The square of the length counts.
-            Some(Scheme::RsaSha1 | Scheme::RsaSha256 | Scheme::RsaSha512) if self.key.len() > 520 => 4,
-            _ => 1,
+            Some(Scheme::RsaSha1 | Scheme::RsaSha256 | Scheme::RsaSha512) => self.rsa().map_or(1, |key| {
+                // The square of the length counts, and a multiplication for each bit of the exponent and each that is set.
+                let kilobits = key.n.len().div_ceil(128) as u32;
+                let zeros = key.e.first().map_or(0, |octet| octet.leading_zeros());
+                let ones: u32 = key.e.iter().map(|octet| octet.count_ones()).sum();
+                let multiplications = key.e.len() as u32 * 8 - zeros + ones;
+                (kilobits * kilobits * multiplications).div_ceil(320)
+            }),
+            Some(Scheme::P256 | Scheme::Ed25519) | None => 1,
         }
     }
 
@@ -140,6 +150,9 @@ impl Dnskey {
 
     /// RFC 3110 section 2: the length of the exponent in one octet or three, the exponent, the modulus.
     fn rsa(&self) -> Option<RsaPublicKeyComponents<&[u8]>> {
+        if self.key.len() > MAX_RSA_OCTETS {
+            return None;
+        }
         let mut cursor = Rdata::alone(&self.key).cursor();
         let length = match cursor.u8()? {
             0 => cursor.u16()?,

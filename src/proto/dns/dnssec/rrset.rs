@@ -2,7 +2,11 @@
 //!
 //! Copies of a record are one record, in the order of their canonical form. Signatures stand with the set that they cover.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::collections::HashSet;
+
+use ring::digest;
 
 use crate::proto::dns::CLASS_IN;
 use crate::proto::dns::Rcode;
@@ -25,6 +29,8 @@ pub struct RrSet {
     /// Data as received, without copies, in canonical order.
     pub data: Vec<Vec<u8>>,
     pub signatures: Vec<Rrsig>,
+    /// computed when it is asked for
+    content: OnceCell<[u8; 32]>,
 }
 
 impl RrSet {
@@ -45,6 +51,21 @@ impl RrSet {
             out.extend((data.len() as u16).to_be_bytes());
             out.extend_from_slice(&data);
         }
+    }
+
+    /// Octets of the canonical form; computing it and its digests costs work, too.
+    pub fn size(&self) -> usize {
+        let fixed = self.owner.as_wire().len() + 10;
+        self.data.iter().map(|data| data.len() + fixed).sum()
+    }
+
+    /// A digest of kind and data, which tells one set from another in a lookup.
+    pub fn content(&self) -> &[u8; 32] {
+        self.content.get_or_init(|| {
+            let mut octets = Vec::with_capacity(self.size());
+            self.canonical_form(&Name::root(), 0, &mut octets);
+            digest::digest(&digest::SHA256, &octets).as_ref().try_into().expect("SHA-256 has 32 octets")
+        })
     }
 
     /// The name that a CNAME or DNAME set leads to; `None` if there is not exactly one.
@@ -74,6 +95,13 @@ impl Received {
         Received::new(message.rcode(), section(Section::Answer), section(Section::Authority))
     }
 
+    /// Octets that it takes in memory, or a little less.
+    pub fn size(&self) -> usize {
+        let of_signature = |signature: &Rrsig| signature.signature.len() + signature.signer.as_wire().len() + size_of::<Rrsig>();
+        let of_set = |set: &RrSet| set.size() + set.signatures.iter().map(of_signature).sum::<usize>() + size_of::<RrSet>();
+        self.answer.iter().chain(&self.authority).map(of_set).sum()
+    }
+
     /// The set of the answer section.
     pub fn set(&self, owner: &Name, kind: RecordType) -> Option<&RrSet> {
         self.answer.iter().find(|set| set.kind == kind && set.owner == *owner)
@@ -101,23 +129,34 @@ fn gather(records: impl IntoIterator<Item = RawRecord>) -> Vec<RrSet> {
     let mut sets: Vec<RrSet> = Vec::new();
     let mut places: HashMap<(Name, RecordType), usize> = HashMap::new();
     let mut signatures = Vec::new();
+    // By hash: whoever sends them decides how many there are, and how alike.
+    let mut seen = HashSet::new();
     for record in records {
         if record.rtype == RecordType::RRSIG {
-            signatures.extend(Rrsig::decode(&record.rdata).map(|signature| (record.owner, signature)));
+            if let Some(signature) = Rrsig::decode(&record.rdata)
+                && seen.insert((record.owner.clone(), canonical::rdata(RecordType::RRSIG, &record.rdata).into_owned()))
+            {
+                signatures.push((record.owner, signature));
+            }
             continue;
         }
         let place = *places.entry((record.owner.clone(), record.rtype)).or_insert(sets.len());
         if place == sets.len() {
-            sets.push(RrSet { owner: record.owner, kind: record.rtype, ttl: record.ttl, data: vec![record.rdata], signatures: Vec::new() });
+            sets.push(RrSet {
+                owner: record.owner,
+                kind: record.rtype,
+                ttl: record.ttl,
+                data: vec![record.rdata],
+                signatures: Vec::new(),
+                content: OnceCell::new(),
+            });
         } else {
             sets[place].ttl = sets[place].ttl.min(record.ttl);
             sets[place].data.push(record.rdata);
         }
     }
     for (owner, signature) in signatures {
-        if let Some(place) = places.get(&(owner, signature.covered))
-            && !sets[*place].signatures.contains(&signature)
-        {
+        if let Some(place) = places.get(&(owner, signature.covered)) {
             sets[*place].signatures.push(signature);
         }
     }

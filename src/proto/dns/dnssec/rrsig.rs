@@ -11,7 +11,9 @@ use crate::proto::dns::RecordType;
 use crate::proto::dns::dnssec::ClockTrust;
 use crate::proto::dns::dnssec::Sha1;
 use crate::proto::dns::dnssec::When;
+use crate::proto::dns::dnssec::budget;
 use crate::proto::dns::dnssec::budget::Budget;
+use crate::proto::dns::dnssec::budget::Check;
 use crate::proto::dns::dnssec::budget::Halt;
 use crate::proto::dns::dnssec::canonical;
 use crate::proto::dns::dnssec::dnskey::Algorithm;
@@ -77,16 +79,22 @@ impl Rrsig {
         }
     }
 
-    /// The octets that were signed (RFC 4034 section 3.1.8.1).
-    fn signed_octets(&self, set: &RrSet, owner: &Name) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256);
-        out.extend(self.covered.0.to_be_bytes());
+    /// The fields before the signature, in canonical form.
+    fn head(&self) -> Vec<u8> {
+        let mut out = self.covered.0.to_be_bytes().to_vec();
         out.extend([self.algorithm.0, self.labels]);
         out.extend(self.original_ttl.to_be_bytes());
         out.extend(self.expiration.to_be_bytes());
         out.extend(self.inception.to_be_bytes());
         out.extend(self.tag.to_be_bytes());
         out.extend(self.signer.as_wire().iter().map(u8::to_ascii_lowercase));
+        out
+    }
+
+    /// The octets that were signed (RFC 4034 section 3.1.8.1).
+    fn signed_octets(&self, set: &RrSet, owner: &Name) -> Vec<u8> {
+        let mut out = self.head();
+        out.reserve(set.size());
         set.canonical_form(owner, self.original_ttl, &mut out);
         out
     }
@@ -215,7 +223,8 @@ impl Signers<'_> {
     }
 
     fn check_one(&self, set: &RrSet, signature: &Rrsig, budget: &mut Budget) -> Result<Result<Verified, Fault>, Halt> {
-        let Some(source) = signature.source(set) else { return Ok(Err(Fault::Wrong)) };
+        // A zone signs what is in it, and nothing else.
+        let Some(source) = signature.source(set).filter(|_| set.owner.is_at_or_below(self.zone)) else { return Ok(Err(Fault::Wrong)) };
         let owner = match &source {
             Source::Itself => set.owner.clone(),
             // A wildcard stands in the zone, and what holds a zone together is not made from one.
@@ -235,7 +244,7 @@ impl Signers<'_> {
         {
             return Ok(Err(fault));
         }
-        match (self.holds(&signature.signed_octets(set, &owner), signature, budget)?, late) {
+        match (self.holds(set, &owner, signature, budget)?, late) {
             (Ok(()), None) => Ok(Ok(Verified { ttl: signature.ttl(set, self.when.now), source })),
             (Ok(()), Some(_)) => Ok(Err(Fault::Clock)),
             (Err(fault), _) => Ok(Err(fault)),
@@ -243,8 +252,14 @@ impl Signers<'_> {
     }
 
     /// Tries the keys that have the tag and the algorithm.
-    fn holds(&self, octets: &[u8], signature: &Rrsig, budget: &mut Budget) -> Result<Result<(), Fault>, Halt> {
+    fn holds(&self, set: &RrSet, owner: &Name, signature: &Rrsig, budget: &mut Budget) -> Result<Result<(), Fault>, Halt> {
         let mut fault = Fault::NoKey;
+        let check = Check {
+            identity: budget::fingerprint(&[&signature.head(), &signature.signature, owner.to_lowercase().as_wire(), set.content()]),
+            size: set.size(),
+            signature: &signature.signature,
+            octets: &|| signature.signed_octets(set, owner),
+        };
         let named = self.keys.iter().filter(|key| key.tag == signature.tag && key.algorithm == signature.algorithm);
         let (fit, unfit): (Vec<&Dnskey>, Vec<&Dnskey>) = named.partition(|key| key.may_sign());
         if !unfit.is_empty() {
@@ -254,7 +269,7 @@ impl Signers<'_> {
             if tried == budget.limits().keys_per_tag {
                 return Err(Halt::Exhausted("too many keys have the same tag"));
             }
-            if budget.verify(key, octets, &signature.signature)? {
+            if budget.verify(key, &check)? {
                 return Ok(Ok(()));
             }
             fault = Fault::Wrong;
@@ -263,9 +278,11 @@ impl Signers<'_> {
     }
 }
 
-/// Types that are never made from a wildcard: a forged NSEC would deny anything (CVE-2017-15105).
+/// Types that are never made from a wildcard: a forged NSEC would deny anything (CVE-2017-15105), and a DNAME would stand
+/// above names for which the wildcard itself stands (RFC 4592 section 4.4).
 fn is_structure(kind: RecordType) -> bool {
-    matches!(kind, RecordType::DNSKEY | RecordType::DS | RecordType::SOA | RecordType::NS | RecordType::NSEC | RecordType::NSEC3)
+    let cuts = matches!(kind, RecordType::DNSKEY | RecordType::DS | RecordType::SOA | RecordType::NS | RecordType::DNAME);
+    cuts || matches!(kind, RecordType::NSEC | RecordType::NSEC3)
 }
 
 #[cfg(test)]

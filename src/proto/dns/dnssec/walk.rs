@@ -237,37 +237,46 @@ impl Walk {
         if let Some(verdict) = &self.verdict {
             return Action::Done(Rc::clone(verdict));
         }
-        let asked = self.asking.take();
-        match (input, &asked) {
-            (Input::Answer(received), Some(question)) => self.prover.learn(question.clone(), Ok(received)),
-            (Input::Failed(trouble), Some(question)) => self.prover.learn(question.clone(), Err(trouble)),
-            (Input::Known(zone), _) => self.prover.know(zone),
-            (Input::Continue | Input::Answer(_) | Input::Failed(_), _) => {}
+        match input {
+            Input::Answer(received) => {
+                if let Some(question) = self.asking.take() {
+                    if let Err(halt) = self.prover.budget.keep(received.size()) {
+                        return self.stop(halt.into());
+                    }
+                    self.prover.learn(question, Ok(received));
+                }
+            }
+            Input::Failed(trouble) => {
+                if let Some(question) = self.asking.take() {
+                    self.prover.learn(question, Err(trouble));
+                }
+            }
+            Input::Known(zone) => self.prover.know(zone),
+            Input::Continue => {}
         }
         self.prover.budget.resume();
-        let stop = match self.run() {
-            Ok(end) => return self.done(Ok(end)),
-            Err(stop) => stop,
-        };
-        match stop {
-            Stop::Ask(name, kind) => match self.count(&(name.clone(), kind), asked.as_ref()) {
-                Ok(()) => {
-                    self.asking = Some((name.clone(), kind));
-                    Action::Ask { name, kind }
-                }
-                Err(halt) => match Stop::from(halt) {
-                    Stop::Fail(trouble) => self.done(Err(*trouble)),
-                    Stop::Ask(..) | Stop::Pause => Action::Pause,
-                },
-            },
-            Stop::Pause => Action::Pause,
-            Stop::Fail(trouble) => self.done(Err(*trouble)),
+        match self.run() {
+            Ok(end) => self.done(Ok(end)),
+            Err(stop) => self.stop(stop),
         }
     }
 
-    /// Counts a question, once though it is asked again behind `Known`.
-    fn count(&mut self, question: &(Name, RecordType), asked: Option<&(Name, RecordType)>) -> Result<(), Halt> {
-        if asked == Some(question) { Ok(()) } else { self.prover.budget.ask() }
+    fn stop(&mut self, stop: Stop) -> Action {
+        match stop {
+            Stop::Ask(name, kind) => {
+                let question = (name.clone(), kind);
+                // Asked again behind `Known` it is the same question.
+                if self.asking.as_ref() != Some(&question) {
+                    if let Err(halt) = self.prover.budget.ask() {
+                        return self.stop(halt.into());
+                    }
+                    self.asking = Some(question);
+                }
+                Action::Ask { name, kind }
+            }
+            Stop::Pause => Action::Pause,
+            Stop::Fail(trouble) => self.done(Err(*trouble)),
+        }
     }
 
     fn done(&mut self, end: Result<End, Trouble>) -> Action {
@@ -325,7 +334,7 @@ impl Walk {
             return self.anything(&reply);
         }
         // Below a DNAME there is nothing but what it makes (RFC 6672 section 2.4).
-        if let Some(dname) = reply.dname_above(&owner) {
+        if let Some(dname) = reply.dname_above(&owner).filter(|dname| self.prover.may_rule(&dname.owner, &owner)) {
             let target = dname.target().and_then(|target| substitute(&owner, &dname.owner, &target));
             return self.follow(dname, target, &reply);
         }
@@ -350,6 +359,9 @@ impl Walk {
         let owner = self.owner.clone();
         let mut all = Proved { proof: Proof::Secure, ttl: u32::MAX, error: None };
         let mut records = Vec::new();
+        if reply.answer.len() > self.prover.budget.limits().records_per_set {
+            return Err(Halt::Exhausted("the answer has too many RRsets").into());
+        }
         for set in reply.answer.iter().filter(|set| set.owner == owner) {
             let proved = self.prove_set(set, reply)?;
             records.extend(set.records(proved.ttl));

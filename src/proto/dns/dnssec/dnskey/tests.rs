@@ -100,3 +100,20 @@ fn keys_of_sizes_that_cannot_be_used() {
         assert!(!key.verify(b"message", b"signature"));
     }
 }
+
+#[test]
+fn what_a_check_costs() {
+    let rsa = |octets: usize, exponent: &[u8]| {
+        let head = [&[exponent.len() as u8][..], exponent].concat();
+        [&[1, 0, 3, 8][..], &head, &vec![0xff; octets]].concat()
+    };
+    let (usual, longest) = (&[1, 0, 1][..], &[1, 0xff, 0xff, 0xff, 0xff][..]);
+    let rows = [(128, usual, 1), (256, usual, 1), (512, usual, 1), (512, longest, 4), (1024, usual, 4), (1024, longest, 14)];
+    for (octets, exponent, cost) in rows {
+        let key = Dnskey::decode(&rsa(octets, exponent)).unwrap();
+        assert!(key.is_usable() && key.cost() == cost, "{octets}: {}", key.cost());
+    }
+    // Zeros before the modulus are no part of it, but as many as this are nobody's.
+    let zeros = |count: usize| [&[1, 0, 3, 8, 3, 1, 0, 1][..], &vec![0; count], &[0xff; 256]].concat();
+    assert!(Dnskey::decode(&zeros(1)).unwrap().is_usable() && !Dnskey::decode(&zeros(60_000)).unwrap().is_usable());
+}

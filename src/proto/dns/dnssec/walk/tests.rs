@@ -272,6 +272,132 @@ fn keys_of_other_kinds() {
 }
 
 #[test]
+fn anchors_whose_keys_cannot_be_used_make_nothing_insecure() {
+    let signer = Signer::new("example.", 2);
+    let small = Dnskey { algorithm: Algorithm(8), key: [&[3, 1, 0, 1][..], &[0xff; 64]].concat().into(), ..signer.key.clone() };
+    let small = Dnskey::decode(&small.encode()).unwrap();
+    let ds = Ds::of(&signer.zone, &small, 2).unwrap();
+    let ds = record_of(&signer.zone, RecordType::DS, [&ds.tag.to_be_bytes()[..], &[8, 2], &ds.digest].concat());
+    let keys = signer.sign(&[record_of(&signer.zone, RecordType::DNSKEY, small.encode())]);
+    // With another key in the anchor, which somebody has taken away, too.
+    for (anchor, state) in
+        [(ds.to_string(), ValidationState::Indeterminate), (format!("{ds}\n{}", signer.dnskey()), ValidationState::Bogus)]
+    {
+        let mut walk = walk("www.example.", Anchors::parse(&anchor).unwrap(), Limits::default());
+        let (verdict, _) = play(&mut walk, |_, kind| match kind {
+            RecordType::DNSKEY => answer(keys.clone()),
+            _ => answer(vec![parse_record("www.example. 300 A 192.0.2.66").unwrap()]),
+        });
+        assert_eq!(verdict.state(), state, "{verdict:?}");
+    }
+}
+
+#[test]
+fn keys_of_a_parent_do_not_sign_below_an_anchor() {
+    let (parent, child) = (Signer::new("example.", 1), Signer::new("sub.example.", 2));
+    let anchors = format!("{}\n{}", parent.dnskey(), child.dnskey());
+    for (signer, state) in [(&parent, ValidationState::Bogus), (&child, ValidationState::Secure)] {
+        let mut walk = walk("www.sub.example.", Anchors::parse(&anchors).unwrap(), Limits::default());
+        let (verdict, _) = play(&mut walk, |at, kind| match kind {
+            RecordType::DNSKEY if *at == parent.zone => answer(parent.sign(&[parent.dnskey()])),
+            RecordType::DNSKEY => answer(child.sign(&[child.dnskey()])),
+            _ => answer(signer.signed(&["www.sub.example. 300 A 192.0.2.1"])),
+        });
+        assert_eq!(verdict.state(), state, "{verdict:?}");
+    }
+}
+
+#[test]
+fn a_key_beside_the_believed_one_does_not_let_itself_in() {
+    // RUSTSEC-2025-0006: the set of keys must be signed by one that the DS or the anchor stands for.
+    let (root, good, evil) = (Signer::new(".", 1), Signer::new("example.", 2), Signer::new("example.", 3));
+    let ds = Ds::of(&good.zone, &good.key, 2).unwrap();
+    let ds = root.sign(&[record_of(&good.zone, RecordType::DS, [&ds.tag.to_be_bytes()[..], &[15, 2], &ds.digest].concat())]);
+    for anchors in [root.anchor(), good.anchor()] {
+        for (signer, state) in [(&evil, ValidationState::Bogus), (&good, ValidationState::Secure)] {
+            let keys = signer.sign(&[good.dnskey(), evil.dnskey()]);
+            let mut walk = walk("www.example.", anchors.clone(), Limits::default());
+            let (verdict, _) = play(&mut walk, |at, kind| match kind {
+                RecordType::DNSKEY if at.is_root() => answer(root.sign(&[root.dnskey()])),
+                RecordType::DNSKEY => answer(keys.clone()),
+                RecordType::DS => answer(ds.clone()),
+                _ => answer(evil.signed(&["www.example. 300 A 192.0.2.1"])),
+            });
+            assert_eq!(verdict.state(), state, "{verdict:?}");
+        }
+    }
+}
+
+#[test]
+fn a_dname_is_not_made_from_a_wildcard() {
+    let signer = Signer::new("example.", 1);
+    let mut records = signer.signed(&["*.example. 300 DNAME example."]);
+    records.iter_mut().for_each(|record| record.owner = name("x.example."));
+    let cover = signer.signed(&["example. 300 NSEC zz.example. NS SOA RRSIG NSEC"]);
+    let mut walk = walk("www.x.example.", signer.anchor(), Limits::default());
+    let (verdict, _) = play(&mut walk, |at, kind| match kind {
+        RecordType::DNSKEY => answer(signer.sign(&[signer.dnskey()])),
+        _ if *at == name("www.x.example.") => Received::new(Rcode::NO_ERROR, records.clone(), cover.clone()),
+        _ => answer(signer.signed(&["www.example. 300 A 192.0.2.1"])),
+    });
+    assert_eq!(verdict.state(), ValidationState::Bogus, "{verdict:?}");
+}
+
+#[test]
+fn the_nsec_of_a_wildcard_denies_nothing_elsewhere() {
+    // CVE-2017-15105: under another name it would deny what is there.
+    let signer = Signer::new("example.", 1);
+    let ask = |owner: &str| {
+        let mut records = signer.signed(&["*.example. 300 NSEC example. MX RRSIG NSEC"]);
+        records.iter_mut().for_each(|record| record.owner = name(owner));
+        let mut walk = walk(owner, signer.anchor(), Limits::default());
+        let (verdict, _) = play(&mut walk, |_, kind| match kind {
+            RecordType::DNSKEY => answer(signer.sign(&[signer.dnskey()])),
+            _ => denial(Rcode::NO_ERROR, records.clone()),
+        });
+        verdict.state()
+    };
+    assert_eq!((ask("*.example."), ask("www.example.")), (ValidationState::Secure, ValidationState::Bogus));
+}
+
+#[test]
+fn memory_is_bounded() {
+    let signer = Signer::new("example.", 1);
+    let deep = "a.".repeat(50) + "example.";
+    let much: Vec<RawRecord> = (0..1000u32).map(|n| record_of(&name(&format!("n{n}.{deep}")), RecordType::TXT, vec![b'x'; 60])).collect();
+    let proof = signer.signed(&[&format!("example. 300 NSEC b.{deep} NS SOA RRSIG NSEC")]);
+    let mut walk = walk(&deep, signer.anchor(), Limits::default());
+    let (verdict, _) = play(&mut walk, |_, kind| match kind {
+        RecordType::DNSKEY => answer(signer.sign(&[signer.dnskey()])),
+        RecordType::DS => Received::new(Rcode::NO_ERROR, much.clone(), proof.clone()),
+        _ => answer(vec![parse_record(&format!("{deep} 300 A 192.0.2.1")).unwrap()]),
+    });
+    assert_exhausted(&verdict, "more memory");
+    assert!((4..12).contains(&verdict.used.questions), "{:?}", verdict.used);
+}
+
+#[test]
+fn long_sets_cost_more() {
+    let signer = Signer::new("example.", 1);
+    let long: Vec<RawRecord> = (0..90u8).map(|n| record_of(&name("www.example."), RecordType::A, vec![n; 600])).collect();
+    let mut records = signer.sign(&long);
+    let good = records.pop().unwrap();
+    for n in 1..=8 {
+        let mut wrong = good.clone();
+        *wrong.rdata.last_mut().unwrap() ^= n;
+        records.push(wrong);
+    }
+    let mut walk = walk("www.example.", signer.anchor(), Limits::default());
+    let (verdict, pauses) = play(&mut walk, |_, kind| match kind {
+        RecordType::DNSKEY => answer(signer.sign(&[signer.dnskey()])),
+        _ => answer(records.clone()),
+    });
+    assert_eq!((verdict.state(), verdict.used.failures), (ValidationState::Bogus, 8));
+    // One for the keys, and 1 + 3 for each of the others, one at a time.
+    assert_eq!((verdict.used.units, pauses), (33, 8));
+}
+
+#[test]
 fn an_answer_that_nobody_asked_for_changes_nothing() {
     let signer = Signer::new("example.", 1);
     let mut walk = walk("www.example.", signer.anchor(), Limits::default());
