@@ -16,6 +16,7 @@ use pipit::cli::args::Globals;
 use pipit::cli::args::Invocation;
 use pipit::cli::args::MailCommand;
 use pipit::cli::args::PasswordFrom;
+use pipit::cli::args::Question;
 use pipit::cli::args::ShowForm;
 use pipit::cli::args::StoreCommand;
 use pipit::cli::args::Usage;
@@ -24,7 +25,9 @@ use pipit::cli::args::as_called;
 use pipit::cli::args::parse;
 use pipit::cli::sendmail::Dialect;
 use pipit::mail::address::Address;
+use pipit::mail::date::UnixTime;
 use pipit::proto::dns::RecordType;
+use pipit::proto::dns::dnssec::anchor::NegativeAnchor;
 use pipit::proto::dns::name::Name;
 use pipit::proto::dns::upstream::UpstreamAddress;
 use pipit::store::HoldId;
@@ -147,28 +150,59 @@ fn commands_of_app_passwords_parse() {
 
 #[test]
 fn lookups_parse() {
-    let lookup = |upstreams: &[&str], kind| {
-        let upstreams = upstreams.iter().map(|address| UpstreamAddress::parse(address).unwrap()).collect();
-        Command::Dns(DnsCommand::Lookup { upstreams, name: Name::parse("example.org").unwrap(), kind })
+    let plain = |upstreams: &[&str], kind| Question {
+        upstreams: upstreams.iter().map(|text| UpstreamAddress::parse(text).unwrap()).collect(),
+        trust_anchor: None,
+        at: None,
+        negative_anchors: Vec::new(),
+        name: Name::parse("example.org").unwrap(),
+        kind,
+    };
+    let lookup = |question| Command::Dns(DnsCommand::Lookup(question));
+    let negative = |text: &str| NegativeAnchor::parse(text).unwrap();
+    let full = Question {
+        trust_anchor: Some(PathBuf::from("keys")),
+        at: Some(UnixTime(1_782_864_000)),
+        negative_anchors: vec![negative("a.test"), negative("b.test")],
+        ..plain(&["[2001:db8::1]:5353"], RecordType::MX)
     };
     let rows = [
-        ("dns lookup example.org mx", lookup(&[], RecordType::MX)),
-        ("dns lookup --upstream tls://9.9.9.9#dns.quad9.net example.org mx", lookup(&["tls://9.9.9.9:853#dns.quad9.net"], RecordType::MX)),
-        ("dns lookup --upstream 192.0.2.1 example.org. TYPE52", lookup(&["192.0.2.1:53"], RecordType::TLSA)),
+        ("dns lookup example.org mx", lookup(plain(&[], RecordType::MX))),
+        ("dns lookup --upstream 192.0.2.1 example.org. TYPE52", lookup(plain(&["192.0.2.1:53"], RecordType::TLSA))),
         (
             "dns lookup example.org A --upstream=127.0.0.1:1053 --upstream 192.0.2.1",
-            lookup(&["127.0.0.1:1053", "192.0.2.1:53"], RecordType::A),
+            lookup(plain(&["127.0.0.1:1053", "192.0.2.1:53"], RecordType::A)),
         ),
+        (
+            "dns lookup --trust-anchor keys --at=1782864000 --negative-anchor a.test --negative-anchor=b.test --upstream [2001:db8::1]:5353 example.org MX",
+            lookup(full),
+        ),
+        ("dns anchors", Command::Dns(DnsCommand::Anchors)),
+        ("dns anchors --json", Command::Dns(DnsCommand::Anchors)),
     ];
     each_means(rows);
-    for line in [
-        "dns lookup example.org",
-        "dns lookup a..b A",
-        "dns lookup a AXFR",
-        "dns lookup --upstream nope a A",
-        "dns lookup --upstream tls://9.9.9.9 a A",
-    ] {
-        assert_eq!(run(line).unwrap_err().exit, 2, "{line}");
+}
+
+/// Status 2, and what to write instead.
+#[test]
+fn lookups_that_cannot_be_asked_say_what_to_write() {
+    let rows = [
+        ("dns lookup example.org", "type"),
+        ("dns lookup a..b A", "write e.g. example.org"),
+        ("dns lookup a AXFR", "write e.g. MX"),
+        ("dns lookup a NONSENSE", "TYPEnn"),
+        ("dns lookup --upstream nope a A", "write e.g. 192.0.2.53"),
+        ("dns lookup --upstream tls://9.9.9.9 a A", "tls://9.9.9.9"),
+        ("dns lookup --at yesterday a A", "seconds since 1970"),
+        ("dns lookup --at -1 a A", "seconds since 1970"),
+        ("dns lookup --negative-anchor . a A", "write the name of a zone"),
+        ("dns lookup --at 5 --at 6 a A", "--at"),
+        ("dns anchors x", "x"),
+        ("dns", "lookup"),
+    ];
+    for (line, told) in rows {
+        let usage = run(line).unwrap_err();
+        assert!(usage.exit == 2 && usage.text.contains(told), "{line}: {}", usage.text);
     }
 }
 

@@ -401,7 +401,7 @@ fn the_command_says_who_strips_signatures() {
     let named = format!("upstream {}", fake.address);
     // arguments, exit status, what stands in the output
     let rows: [(&[&str], i32, &str); 4] = [
-        (&["www.example.org", "MX"], 1, "status: bogus"),
+        (&["www.example.org", "MX"], 1, "status  bogus"),
         (&["www.example.org", "MX"], 1, &named),
         (&["fails.example", "A"], 1, "at delegation"),
         (&["gone.example", "A", "--json"], 1, "\"rcode\":\"SERVFAIL\",\"status\":\"bogus\""),

@@ -3,6 +3,7 @@
 //! The control socket, the command line without a server, and later the web all end here, so that a rule (a quota, a
 //! domain that is not ours, a name that is taken) stands in one place. Answers go out as JSON rows through `Channel`.
 
+pub mod anchors;
 pub mod app_passwords;
 pub mod history;
 mod json;
@@ -28,6 +29,7 @@ use nanoserde::SerJson;
 
 use crate::admin::wire::BadRequest;
 use crate::admin::wire::Command;
+use crate::admin::wire::dns::UpstreamRow;
 use crate::config::live::Live;
 use crate::config::settings::Settings;
 use crate::mail::date::UnixTime;
@@ -65,10 +67,10 @@ pub struct Serving {
     pub stop: smol::channel::Sender<()>,
     /// the longest time one task held the event loop, microseconds
     pub longest_stall: Box<dyn Fn() -> u64>,
-    /// facts for `status` that are no problems, each a sentence
-    pub notes: Vec<String>,
     /// what is wrong with the resolvers, for `status`
     pub resolver_problem: Box<dyn Fn() -> Option<String>>,
+    /// who is asked, for `status`
+    pub upstreams: Box<dyn Fn() -> Vec<UpstreamRow>>,
     /// gives the services that keep a part of the settings the new ones
     pub take_settings: Box<dyn Fn(&Settings)>,
 }
@@ -164,6 +166,7 @@ pub async fn run<C: Channel>(instance: &Instance, command: Command, channel: &mu
         // Mail comes in through the services' folder, which the faces call for it: `inbound::handed_in`.
         Command::Send(_) => Err(Failure::new("a message cannot be handed in here", "report this")),
         Command::Queue(command) => queue::run(instance, command, channel).await,
+        Command::DnsAnchors => anchors::list(instance, channel).await,
         Command::StoreCheck => state::check(instance, channel).await,
         Command::StoreStat => state::stat(instance, channel).await,
         Command::ConfigSet { key, value } => settings::set(instance, key, value).await,

@@ -26,6 +26,7 @@ use crate::host::files;
 use crate::mail::address::Address;
 use crate::net::offload::Priority;
 use crate::net::slots::Limits;
+use crate::proto::dns::dnssec::anchor::Anchors;
 use crate::store::accounts;
 use crate::store::accounts::NewAccount;
 
@@ -45,6 +46,27 @@ pub fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
         let hint = "name the file with --config FILE, or its directory with --dir DIR";
         Failure::new(format!("{} cannot be read: {error}", file.display()), hint)
     })
+}
+
+/// Checks the configuration and reads the files that it names for their content. Their faults name the file and its line.
+pub fn check_all(bytes: &[u8]) -> Result<Settings, Vec<Fault>> {
+    let mut settings = check::check_bytes(bytes)?;
+    if let Some(given) = &mut settings.dns.trust_anchor {
+        given.anchors = read_anchors(&given.file).map_err(|(what, right)| vec![Fault::new(given.line, "dns.trust-anchor", what, right)])?;
+    }
+    Ok(settings)
+}
+
+/// A file of trust anchors; what is wrong and what to do, where it cannot be read.
+pub fn read_anchors(file: &Path) -> Result<Anchors, (String, &'static str)> {
+    let shown = file.display();
+    let bytes = files::read_bounded(file, MAX_FILE).map_err(|error| {
+        let right = "let the server's user read it; a server that runs must be restarted for another file";
+        (format!("{shown} cannot be read: {error}"), right)
+    })?;
+    let text = String::from_utf8(bytes).map_err(|_| (format!("{shown} is not UTF-8"), "write DS or DNSKEY lines, as `dig` shows them"))?;
+    Anchors::parse(&text)
+        .map_err(|fault| (format!("{shown}: {fault}"), "write lines like `. IN DS 20326 8 2 E06D44B8…`, comments behind `;`"))
 }
 
 fn read_text(file: &Path) -> Result<String, Failure> {
@@ -93,7 +115,7 @@ pub async fn reload(instance: &Instance) -> Result<(), Failure> {
 
 async fn load(instance: &Instance) -> Result<(), Failure> {
     let file = instance.file.clone();
-    let read = offloaded(instance, move || read_file(&file).map(|bytes| check::check_bytes(&bytes))).await?;
+    let read = offloaded(instance, move || read_file(&file).map(|bytes| check_all(&bytes))).await?;
     let checked = read.inspect_err(|failure| {
         warn!("{}", failure.error);
         instance.tell("configuration", Some(format!("{}; the last good settings are in force", failure.error)));
@@ -222,4 +244,26 @@ pub async fn alias_list<C: Channel>(instance: &Instance, channel: &mut C) -> Res
         row(channel, &fields).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::dns::name::Name;
+
+    #[test]
+    fn a_file_of_anchors_is_read_with_the_configuration() {
+        let file = std::env::temp_dir().join(format!("pipit-anchors-{}", std::process::id()));
+        let text =
+            format!("hostname = \"m.example.org\"\n[dns]\ntrust-anchor = \"{}\"\n[[domain]]\nname = \"example.org\"\n", file.display());
+        let fault = |text: &str| check_all(text.as_bytes()).unwrap_err()[0].to_string();
+        assert!(fault(&text).starts_with("line 3: dns.trust-anchor: ") && fault(&text).contains("No such file"), "{}", fault(&text));
+        fs::write(&file, "; ours\n\ntest. DS 1 13\n").unwrap();
+        assert!(fault(&text).contains(": line 3: this is no DS or DNSKEY record"), "{}", fault(&text));
+        fs::write(&file, "test. DS 1 13 2 aabb\n").unwrap();
+        let settings = check_all(text.as_bytes()).unwrap();
+        let anchors = settings.dns.trust_anchor.unwrap().anchors;
+        fs::remove_file(&file).unwrap();
+        assert_eq!(anchors.positive(&Name::parse("test").unwrap()).unwrap().ds[0].tag, 1);
+    }
 }

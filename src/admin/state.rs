@@ -3,11 +3,15 @@
 use crate::admin::Channel;
 use crate::admin::Failure;
 use crate::admin::Instance;
+use crate::admin::anchors;
 use crate::admin::row;
 use crate::admin::wire::StatusRow;
 use crate::admin::wire::TableRow;
 use crate::admin::wire::TextRow;
+use crate::admin::wire::dns::UNFIT;
+use crate::config::settings::Settings;
 use crate::host::memory;
+use crate::mail::date::UnixTime;
 use crate::metrics::Gauge;
 use crate::metrics::MessageOutcome;
 use crate::net::clock::Certainty;
@@ -27,13 +31,14 @@ pub async fn status<C: Channel>(instance: &Instance, channel: &mut C) -> Result<
     let (accounts, stored_messages) = totals(instance)?;
     let serving = instance.serving.as_ref();
     let queued = instance.store.read(queue::counts)?;
+    let now = instance.clock.now();
     let fields = StatusRow {
         version: env!("CARGO_PKG_VERSION").into(),
         hostname: settings.hostname.to_string(),
         dir: instance.store.dir().display().to_string(),
         pid: std::process::id(),
         started: serving.map(|serving| serving.started.to_string()).unwrap_or_default(),
-        now: instance.clock.now().to_string(),
+        now: now.to_string(),
         listening: serving.map(|serving| serving.listening.clone()).unwrap_or_default(),
         domains: settings.local_domains().map(ToString::to_string).collect(),
         accounts,
@@ -46,11 +51,31 @@ pub async fn status<C: Channel>(instance: &Instance, channel: &mut C) -> Result<
         queue_oldest: queued.oldest.map(|oldest| oldest.to_string()).unwrap_or_default(),
         resident_bytes: memory::resident().unwrap_or(0),
         disk_available_bytes: instance.store.space()?.available,
-        notes: serving.map(|serving| serving.notes.clone()).unwrap_or_default(),
+        clock: clock(instance).into(),
+        upstreams: serving.map(|serving| (serving.upstreams)()).unwrap_or_default(),
+        anchors: anchors::rows(&settings, &anchors::learnt(&instance.store).unwrap_or_else(|_| anchors::untaught()), now),
+        notes: notes(&settings, now),
         problems: problems(instance)?,
     };
     row(channel, &fields).await?;
     Ok(())
+}
+
+/// Whether the time counts (`resolver.md`, proving 12).
+fn clock(instance: &Instance) -> &'static str {
+    match instance.clock.certainty() {
+        Certainty::Confirmed => "confirmed",
+        Certainty::Plausible => "plausible",
+        Certainty::Unknown => "wrong",
+    }
+}
+
+fn notes(settings: &Settings, now: UnixTime) -> Vec<String> {
+    let trusting =
+        settings.dns.trust_ad.then(|| "DNS answers are validated by the resolvers of dns.upstream, not here (dns.trust-ad)".to_owned());
+    let ended = settings.dns.negative_anchors.iter().filter(|anchor| anchor.until.is_some_and(|until| now.0 >= until.0));
+    let ended = ended.map(|anchor| format!("{} counts as any other zone again: remove it from dns.negative-anchor", anchor.zone));
+    trusting.into_iter().chain(ended).collect()
 }
 
 fn totals(instance: &Instance) -> Result<(u64, u64), Failure> {
@@ -79,12 +104,16 @@ fn problems(instance: &Instance) -> Result<Vec<String>, Failure> {
     }
     match instance.clock.certainty() {
         Certainty::Confirmed => {}
-        Certainty::Plausible | Certainty::Unknown => problems.push("the clock is not set: check the date of this machine".into()),
+        Certainty::Plausible | Certainty::Unknown => problems.push(
+            "the clock is not set: check the date of this machine; until then mail waits whose DNS answers cannot be judged without the time".into(),
+        ),
     }
     match &instance.serving {
         Some(serving) => {
             problems.extend(serving.problems.borrow().values().cloned());
-            problems.extend((serving.resolver_problem)());
+            let stuck = (serving.upstreams)().iter().all(|upstream| !upstream.answers || upstream.fitness == UNFIT);
+            let told = |problem| if stuck { format!("mail to other servers waits: {problem}") } else { problem };
+            problems.extend((serving.resolver_problem)().map(told));
         }
         None => problems.push("no server is running on this directory: start it with `pipit serve`".into()),
     }

@@ -10,9 +10,12 @@ use nanoserde::DeJson;
 use nanoserde::SerJson;
 
 use crate::admin::json;
+use crate::admin::wire::dns::AnchorRow;
+use crate::admin::wire::dns::UpstreamRow;
 use crate::admin::wire::queue::QueueCommand;
 use crate::mail::address::Address;
 
+pub mod dns;
 pub mod queue;
 
 /// The control socket's name within the data directory.
@@ -77,6 +80,7 @@ pub enum Command {
     },
     /// the queue and its hold rules
     Queue(QueueCommand),
+    DnsAnchors,
     StoreCheck,
     StoreStat,
     ConfigSet {
@@ -228,6 +232,7 @@ impl Command {
             }
             "mail.export" => Command::MailExport { address: request.address()? },
             "send" => Command::Send(request.send()?),
+            "dns.anchors" => Command::DnsAnchors,
             "store.check" => Command::StoreCheck,
             "store.stat" => Command::StoreStat,
             "config.set" => Command::ConfigSet {
@@ -293,6 +298,7 @@ impl Command {
             Command::Queue(command) => command.write(&mut request),
             Command::UserList
             | Command::AliasList
+            | Command::DnsAnchors
             | Command::StoreCheck
             | Command::StoreStat
             | Command::Status
@@ -316,6 +322,7 @@ impl Command {
                 | Command::MailList { .. }
                 | Command::MailShow { .. }
                 | Command::MailExport { .. }
+                | Command::DnsAnchors
                 | Command::StoreCheck
                 | Command::StoreStat
                 | Command::Status
@@ -342,6 +349,7 @@ impl Command {
             Command::MailExport { .. } => "mail.export",
             Command::Send(_) => "send",
             Command::Queue(command) => command.verb(),
+            Command::DnsAnchors => "dns.anchors",
             Command::StoreCheck => "store.check",
             Command::StoreStat => "store.stat",
             Command::ConfigSet { .. } => "config.set",
@@ -438,6 +446,12 @@ pub struct StatusRow {
     pub queue_oldest: String,
     pub resident_bytes: u64,
     pub disk_available_bytes: u64,
+    /// how far the time is believed: `confirmed`, `plausible` or `wrong`
+    pub clock: String,
+    /// who is asked about the DNS
+    pub upstreams: Vec<UpstreamRow>,
+    /// what DNS answers are believed by
+    pub anchors: Vec<AnchorRow>,
     /// what is good to know, each a sentence
     pub notes: Vec<String>,
     /// what a person should do something about, each a sentence
@@ -495,6 +509,7 @@ mod tests {
                 envid: Some("x".into()),
                 octets: 12,
             }),
+            Command::DnsAnchors,
             Command::StoreCheck,
             Command::StoreStat,
             Command::ConfigSet { key: "limits.connections".into(), value: "7".into() },

@@ -22,6 +22,10 @@ use crate::admin::Serving;
 use crate::admin::logins::Logins;
 use crate::admin::wire::SEND_SOCKET;
 use crate::admin::wire::SOCKET;
+use crate::admin::wire::dns::UNFIT;
+use crate::admin::wire::dns::UpstreamRow;
+use crate::app::anchors;
+use crate::app::anchors::Keeper;
 use crate::app::certificates;
 use crate::app::prepare::Part;
 use crate::app::prepare::Problems;
@@ -49,7 +53,9 @@ use crate::net::listen::Listener;
 use crate::net::local;
 use crate::net::local::LocalListener;
 use crate::net::offload::Offload;
+use crate::net::resolver::Fitness;
 use crate::net::resolver::Resolver;
+use crate::net::resolver::UpstreamStatus;
 use crate::net::resolver::Upstreams;
 use crate::net::slots::Slots;
 use crate::net::tasks::Tasks;
@@ -66,9 +72,6 @@ use crate::store::meta;
 /// A command without a server takes moments; what holds the lock for longer is another server.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 const LOCK_STEP: Duration = Duration::from_millis(100);
-
-/// A fact that people should know as long as it is one (`resolver.md`).
-const UNVALIDATED: &str = "DNS answers are not validated by this build";
 
 /// What the instances of a process share.
 pub struct Common {
@@ -119,7 +122,7 @@ fn unstartable(what: &str, error: impl std::fmt::Display) -> Failure {
 
 /// Opens the store and starts everything on it.
 pub async fn start(part: Part, common: &Common) -> Result<Running, Failure> {
-    let Part { place, settings, sockets, external, problems, send_sockets } = part;
+    let Part { place, settings, sockets, external, mut problems, send_sockets } = part;
     let store = open_store(&place.dir).await?;
     let saved = store.read(meta::last_good_time)?.unwrap_or(RELEASED);
     let clock = Clock::host(saved.max(RELEASED));
@@ -129,8 +132,10 @@ pub async fn start(part: Part, common: &Common) -> Result<Running, Failure> {
     let certificates = certificates::load(&store, &live.current(), external, clock.now()).await?;
     let slots = Slots::new(admin::settings::limits(&live.current()));
     let resolver = Resolver::new(upstreams(&live.current()), clock.clone(), Rc::clone(&metrics));
+    let (keeper, problem) = Keeper::begin(&store, resolver.clone(), &live.current());
+    problems.extend(problem.map(|problem| ("anchors", problem)));
     let budget = Budget::new(live.current().limits.memory_budget);
-    let parts = Shared { clock: &clock, slots: &slots, resolver: &resolver, budget: &budget };
+    let parts = Shared { clock: &clock, slots: &slots, resolver: &resolver, keeper: &keeper, budget: &budget };
     let instance = Rc::new(Instance {
         store: store.clone(),
         live: Rc::clone(&live),
@@ -142,6 +147,7 @@ pub async fn start(part: Part, common: &Common) -> Result<Running, Failure> {
     });
     admin::settings::consume_first_users(&instance).await;
     admin::settings::remember(&instance).await;
+    let watched = resolver.clone();
     let outbound = Rc::new(Outbound {
         store: store.clone(),
         live: Rc::clone(&live),
@@ -160,6 +166,9 @@ pub async fn start(part: Part, common: &Common) -> Result<Running, Failure> {
     tasks.spawn_service("delivery", move || outbound::run(Rc::clone(&delivering)));
     let sockets = start_control(&tasks, &instance, &common.users, &send_sockets)?;
     upkeep::start(&tasks, &instance, place.stamp);
+    tasks.spawn_service("DNS upstream watch", move || watched.clone().watch_upstreams());
+    let followed = Rc::clone(&instance);
+    tasks.spawn_service("trust anchors", move || anchors::follow(Rc::clone(&followed), Rc::clone(&keeper)));
     Ok(Running { instance, tasks, slots, outbound, sockets })
 }
 
@@ -168,12 +177,14 @@ struct Shared<'a> {
     clock: &'a Clock,
     slots: &'a Slots,
     resolver: &'a Resolver,
+    keeper: &'a Rc<Keeper>,
     budget: &'a Budget,
 }
 
 /// What `status` and commands may know and do of the running server.
 fn serving(common: &Common, parts: &Shared<'_>, problems: Problems) -> Serving {
     let (meter, asked, steered) = (common.meter.clone(), parts.resolver.clone(), parts.resolver.clone());
+    let (keeper, shown) = (Rc::clone(parts.keeper), parts.resolver.clone());
     Serving {
         started: parts.clock.now(),
         budget: parts.budget.clone(),
@@ -182,9 +193,12 @@ fn serving(common: &Common, parts: &Shared<'_>, problems: Problems) -> Serving {
         problems: RefCell::new(problems),
         stop: common.stop.clone(),
         longest_stall: Box::new(move || meter.longest().map_or(0, |stall| u64::try_from(stall.length.as_micros()).unwrap_or(u64::MAX))),
-        notes: vec![UNVALIDATED.to_owned()],
         resolver_problem: Box::new(move || asked.problem()),
-        take_settings: Box::new(move |settings: &Settings| steered.set_upstreams(upstreams(settings))),
+        upstreams: Box::new(move || shown.upstreams().into_iter().map(upstream_row).collect()),
+        take_settings: Box::new(move |settings: &Settings| {
+            steered.set_upstreams(upstreams(settings));
+            keeper.take(settings);
+        }),
     }
 }
 
@@ -207,6 +221,18 @@ fn open_doors(tasks: &Tasks, service: &Rc<Service>, sockets: Sockets, certificat
         }
     }
     Ok(())
+}
+
+fn upstream_row(status: UpstreamStatus) -> UpstreamRow {
+    let (fitness, mut complaints) = match status.fitness {
+        Fitness::Fit => ("fit", Vec::new()),
+        Fitness::Unknown => ("unknown", Vec::new()),
+        Fitness::Unfit(complaints) => (UNFIT, complaints),
+    };
+    let answers = status.complaint.is_none();
+    complaints.extend(status.complaint);
+    let advice = status.advice.unwrap_or_default().to_owned();
+    UpstreamRow { address: status.address.to_string(), fitness: fitness.into(), answers, complaints, advice }
 }
 
 fn upstreams(settings: &Settings) -> Upstreams {

@@ -6,6 +6,7 @@
 //! A process serves one directory, localserve two: steps 1 to 5 are done for all of them together, the rest one by one
 //! (`instance`). What ends one ends all.
 
+pub mod anchors;
 pub mod certificates;
 pub mod instance;
 #[cfg(feature = "localserve")]

@@ -183,6 +183,7 @@ fn readable(parts: &[Part]) -> Vec<PathBuf> {
     for tls in parts.iter().filter_map(|part| part.settings.tls.as_ref()) {
         paths.extend([tls.certificate.clone(), tls.key.clone()]);
     }
+    paths.extend(parts.iter().filter_map(|part| part.settings.dns.trust_anchor.as_ref()).map(|given| given.file.clone()));
     paths
 }
 
@@ -222,9 +223,10 @@ fn enter_sandbox(parts: &[Part], problems: &mut Problems) -> Result<(), Failure>
     Ok(())
 }
 
-/// Certificate files that the server's user may not open: they were read before privileges went, and never will be again.
+/// Files that the server's user may not open: they were read before privileges went, and never will be again.
 fn unreadable_files(missing: &[PathBuf], parts: &[Part]) -> Option<String> {
-    let mut files = parts.iter().filter_map(|part| part.settings.tls.as_ref()).flat_map(|tls| [&tls.certificate, &tls.key]);
-    let closed = files.find(|file| missing.contains(file))?;
-    Some(format!("the server's user cannot read {}: restart the server when the certificate was renewed", closed.display()))
+    let certificates = parts.iter().filter_map(|part| part.settings.tls.as_ref()).flat_map(|tls| [&tls.certificate, &tls.key]);
+    let anchors = parts.iter().filter_map(|part| part.settings.dns.trust_anchor.as_ref()).map(|given| &given.file);
+    let closed = certificates.chain(anchors).find(|file| missing.contains(file))?;
+    Some(format!("the server's user cannot read {}: restart the server when it has changed", closed.display()))
 }

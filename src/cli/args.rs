@@ -16,7 +16,9 @@ use crate::cli::sendmail::Sending;
 use crate::cli::sendmail::Task;
 use crate::cli::shapes::TopLevel;
 use crate::mail::address::Address;
+use crate::mail::date::UnixTime;
 use crate::proto::dns::RecordType;
+use crate::proto::dns::dnssec::anchor::NegativeAnchor;
 use crate::proto::dns::name::Name;
 use crate::proto::dns::upstream::UpstreamAddress;
 
@@ -259,6 +261,20 @@ pub enum StoreCommand {
 
 #[derive(Debug, PartialEq)]
 pub enum DnsCommand {
-    /// no upstreams: those of the system
-    Lookup { upstreams: Vec<UpstreamAddress>, name: Name, kind: RecordType },
+    Lookup(Question),
+    Anchors,
+}
+
+/// `pipit dns lookup`
+#[derive(Debug, PartialEq)]
+pub struct Question {
+    /// none: those of the system
+    pub upstreams: Vec<UpstreamAddress>,
+    /// none: the built-in keys
+    pub trust_anchor: Option<PathBuf>,
+    /// none: now
+    pub at: Option<UnixTime>,
+    pub negative_anchors: Vec<NegativeAnchor>,
+    pub name: Name,
+    pub kind: RecordType,
 }

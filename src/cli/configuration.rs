@@ -2,11 +2,11 @@
 
 use crate::admin::Failure;
 use crate::admin::history;
+use crate::admin::settings::check_all;
 use crate::admin::settings::read_file;
 use crate::admin::settings::sentences;
 use crate::cli::args::Globals;
 use crate::cli::place;
-use crate::config::check;
 use crate::config::diff;
 use crate::config::explain;
 use crate::config::explain::Origin;
@@ -33,7 +33,7 @@ struct SettingRow {
 /// All faults of the file; exit status 1 if there is one.
 pub fn check(globals: &Globals) -> Result<(), Failure> {
     let file = place::file(globals)?;
-    let Err(faults) = check::check_bytes(&read_file(&file)?) else {
+    let Err(faults) = check_all(&read_file(&file)?) else {
         if !globals.json {
             println!("{}: no faults", file.display());
         }

@@ -54,7 +54,7 @@ pub fn find(globals: &Globals) -> Result<Place, Failure> {
     let file = std::fs::canonicalize(&file).or_else(|_| std::path::absolute(&file)).unwrap_or(file);
     let stamp = settings::stamp(&file);
     let bytes = read_file(&file)?;
-    let settings = check::check_bytes(&bytes).map_err(|faults| {
+    let settings = settings::check_all(&bytes).map_err(|faults| {
         let hint = format!("mend the lines above in {}, then `pipit config check`", file.display());
         Failure::new(sentences(&faults), hint)
     });

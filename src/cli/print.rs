@@ -17,6 +17,7 @@ use crate::admin::wire::TableRow;
 use crate::admin::wire::TextRow;
 use crate::admin::wire::UserRow;
 use crate::cli::ask::Listener;
+use crate::cli::dns;
 use crate::cli::queue;
 
 /// Widest cell of a column; what is longer is cut with an ellipsis.
@@ -30,6 +31,7 @@ pub enum Rows {
     AppPasswords,
     Aliases,
     Tables,
+    Anchors,
     Text,
     Status,
     Queue,
@@ -77,6 +79,7 @@ impl Columns {
             Rows::AppPasswords => &["NAME", "CREATED"],
             Rows::Aliases => &["ADDRESS", "TO"],
             Rows::Tables => &["TABLE", "ROWS", "OCTETS"],
+            Rows::Anchors => &dns::ANCHOR_HEAD,
             Rows::Queue => &queue::QUEUE_HEAD,
             Rows::Steered => &queue::STEERED_HEAD,
             Rows::Holds => &queue::HOLD_HEAD,
@@ -150,6 +153,7 @@ impl Listener for Columns {
                 vec![row.table, row.rows.to_string(), row.bytes.to_string()]
             }
             Rows::Text => vec![parsed::<TextRow>(json)?.text],
+            Rows::Anchors => dns::anchor_cells(json)?,
             Rows::Queue => queue::queue_cells(json)?,
             Rows::Steered => queue::steered_cells(json)?,
             Rows::Holds => queue::hold_cells(json)?,
@@ -180,6 +184,13 @@ fn status(row: &StatusRow, cells: &mut Vec<Vec<String>>) -> io::Result<()> {
     fact("accounts", format!("{} with {} messages", row.accounts, row.stored_messages));
     fact("queue", queue_words(row));
     fact("disk", format!("{} MiB free", row.disk_available_bytes >> 20));
+    fact("clock", format!("{}, {}", row.now, row.clock));
+    for upstream in &row.upstreams {
+        fact("resolver", dns::upstream_words(upstream));
+    }
+    for anchor in &row.anchors {
+        fact("anchor", dns::anchor_words(anchor));
+    }
     for note in &row.notes {
         fact("note", note.clone());
     }

@@ -1,7 +1,6 @@
 //! The command line as argh sees it: one struct a command, whose comments are its help. Private to `cli::args`, which
 //! turns them into `Command`, where no `bool` is left to be mixed up.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use argh::FromArgs;
@@ -10,18 +9,14 @@ use crate::cli::args::AliasCommand;
 use crate::cli::args::AppPassCommand;
 use crate::cli::args::Command;
 use crate::cli::args::ConfigCommand;
-use crate::cli::args::DnsCommand;
 use crate::cli::args::MailCommand;
 use crate::cli::args::PasswordFrom;
 use crate::cli::args::ShowForm;
 use crate::cli::args::StoreCommand;
 use crate::cli::args::UserCommand;
 use crate::mail::address::Address;
-use crate::mail::domain::Domain;
-use crate::proto::dns::RecordType;
-use crate::proto::dns::name::Name;
-use crate::proto::dns::upstream::UpstreamAddress;
 
+mod dns;
 mod queue;
 
 fn parse_address(text: &str) -> Result<Address, String> {
@@ -52,7 +47,7 @@ enum Top {
     Queue(queue::Queue),
     Hold(queue::Hold),
     Store(Store),
-    Dns(Dns),
+    Dns(dns::Dns),
 }
 
 /// run the server in the foreground; SIGTERM drains, SIGHUP reloads
@@ -395,72 +390,6 @@ struct StoreStat {}
 #[argh(subcommand, name = "compact", help_triggers("--help", "-h"))]
 struct StoreCompact {}
 
-/// ask the DNS
-#[derive(FromArgs)]
-#[argh(subcommand, name = "dns", help_triggers("--help", "-h"))]
-struct Dns {
-    #[argh(subcommand)]
-    command: DnsOf,
-}
-
-#[derive(FromArgs)]
-#[argh(subcommand)]
-enum DnsOf {
-    Lookup(DnsLookup),
-}
-
-/// look up records as the server does; this version validates no signatures
-#[derive(FromArgs)]
-#[argh(subcommand, name = "lookup", help_triggers("--help", "-h"))]
-struct DnsLookup {
-    /// a resolver to ask, ADDR[:PORT] or tls://ADDR#NAME, instead of the system's; may repeat
-    #[argh(option, from_str_fn(parse_upstream))]
-    upstream: Vec<UpstreamAddress>,
-    /// not in this version: DS or DNSKEY lines to validate with
-    #[argh(option)]
-    trust_anchor: Option<String>,
-    /// not in this version: the time to validate at
-    #[argh(option)]
-    at: Option<String>,
-    /// not in this version: a zone not to validate
-    #[argh(option)]
-    negative_anchor: Vec<String>,
-    /// e.g. example.org, or an address for type PTR
-    #[argh(positional, from_str_fn(parse_name))]
-    name: Name,
-    /// e.g. MX, TLSA, TYPE52
-    #[argh(positional, arg_name = "type", from_str_fn(parse_type))]
-    kind: RecordType,
-}
-
-fn parse_upstream(text: &str) -> Result<UpstreamAddress, String> {
-    UpstreamAddress::parse(text).map_err(|why| format!("\"{}\" {why}", text.escape_debug()))
-}
-
-fn parse_name(text: &str) -> Result<Name, String> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(Name::reverse(address));
-    }
-    let ascii = if text.is_ascii() { None } else { Domain::parse(text).ok().and_then(|domain| Name::from_domain(&domain)) };
-    ascii.map_or_else(|| Name::parse(text).map_err(|error| error.to_string()), Ok)
-}
-
-fn parse_type(text: &str) -> Result<RecordType, String> {
-    match RecordType::parse(text) {
-        Some(kind) if kind.is_meta() => Err(format!("{kind} is no type of records that can be looked up")),
-        Some(kind) => Ok(kind),
-        None => Err(format!("\"{}\" is no type of records; unknown ones are TYPEnn", text.escape_debug())),
-    }
-}
-
-fn dns_command(command: DnsOf) -> Result<DnsCommand, &'static str> {
-    let DnsOf::Lookup(DnsLookup { upstream, trust_anchor, at, negative_anchor, name, kind }) = command;
-    if trust_anchor.is_some() || at.is_some() || !negative_anchor.is_empty() {
-        return Err("this version validates no signatures yet: --trust-anchor, --at and --negative-anchor come with DNSSEC");
-    }
-    Ok(DnsCommand::Lookup { upstreams: upstream, name, kind })
-}
-
 impl TopLevel {
     /// The command; `Err` for the one thing that argh cannot say: a list that needs at least one item.
     pub(super) fn into_command(self) -> Result<Command, &'static str> {
@@ -478,7 +407,7 @@ impl TopLevel {
             Top::Queue(queue) => Command::Queue(queue::queue_command(queue)?),
             Top::Hold(hold) => Command::Queue(queue::hold_command(hold)?),
             Top::Store(store) => Command::Store(store_command(store.command)),
-            Top::Dns(dns) => Command::Dns(dns_command(dns.command)?),
+            Top::Dns(dns) => Command::Dns(dns::dns_command(dns)),
         })
     }
 }

@@ -23,6 +23,7 @@ use crate::config::keys::Key;
 use crate::config::keys::Without;
 use crate::config::recover::Lost;
 use crate::config::settings::Alias;
+use crate::config::settings::Dns;
 use crate::config::settings::FirstUser;
 use crate::config::settings::Limits;
 use crate::config::settings::Listen;
@@ -32,10 +33,12 @@ use crate::config::settings::PrivateAddresses;
 use crate::config::settings::Secret;
 use crate::config::settings::Settings;
 use crate::config::settings::TlsFiles;
+use crate::config::settings::TrustAnchor;
 use crate::config::value;
 use crate::config::value::Meaning;
 use crate::mail::address::Address;
 use crate::mail::domain::Domain;
+use crate::proto::dns::dnssec::anchor::Anchors;
 
 /// Stands in while a wrong `hostname` is reported; RFC 2606 keeps it from being anybody's.
 const NO_NAME: &str = "unnamed.invalid";
@@ -284,6 +287,7 @@ fn settings(reading: Reading, by_name: HashMap<Domain, usize>, expanded: HashMap
         limits: limits(root),
         outbound: outbound(root),
         upstreams: if let Some(Meaning::Upstreams(sockets)) = root.get("dns.upstream") { Some(sockets.clone()) } else { None },
+        dns: dns(root),
         local_senders: if let Some(Meaning::Names(names)) = root.get("local-senders") { names.clone() } else { Vec::new() },
         tls: files.map(|(certificate, key)| TlsFiles { certificate: certificate.clone(), key: key.clone() }),
         log_level: if let Some(Meaning::Level(level)) = root.get("log.level") { *level } else { LevelFilter::Info },
@@ -307,6 +311,18 @@ fn limits(root: &Values) -> Limits {
         idle_timeout: Duration::from_secs(root.number("limits.idle-timeout")),
         min_free: root.number("limits.min-free"),
         quota: Some(root.number("limits.quota")).filter(|octets| *octets > 0),
+    }
+}
+
+fn dns(root: &Values) -> Dns {
+    let given = |file: &PathBuf| TrustAnchor { file: file.clone(), line: root.line("dns.trust-anchor"), anchors: Anchors::none() };
+    Dns {
+        trust_anchor: root.path("dns.trust-anchor").map(given),
+        negative_anchors: match root.get("dns.negative-anchor") {
+            Some(Meaning::NegativeAnchors(anchors)) => anchors.clone(),
+            _ => Vec::new(),
+        },
+        trust_ad: root.get("dns.trust-ad") == Some(&Meaning::Switch(true)),
     }
 }
 

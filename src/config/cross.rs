@@ -12,6 +12,7 @@ use crate::config::check::Values;
 use crate::config::fault::Fault;
 use crate::config::recover::Lost;
 use crate::config::settings::without_tag;
+use crate::config::value::Meaning;
 use crate::mail::address::Address;
 use crate::mail::domain::Domain;
 
@@ -50,6 +51,7 @@ pub(in crate::config) fn check(
     }
     listeners(&reading.root, faults);
     certificate(&reading.root, faults);
+    trust_ad(&reading.root, faults);
     expand_all(reading, faults)
 }
 
@@ -159,6 +161,25 @@ fn certificate(root: &Values, faults: &mut Vec<Fault>) {
             ));
         }
     }
+}
+
+/// Whoever is between us and a resolver can set the bit: there must be nobody (RFC 6840 section 5.8).
+fn trust_ad(root: &Values, faults: &mut Vec<Fault>) {
+    const KEY: &str = "dns.trust-ad";
+    if root.get(KEY) != Some(&Meaning::Switch(true)) {
+        return;
+    }
+    let what = match root.get("dns.upstream") {
+        Some(Meaning::Upstreams(upstreams)) => match upstreams.iter().find(|upstream| !upstream.is_loopback()) {
+            Some(other) => format!("{other} is not on this machine, and anybody on the way to it could set the bit"),
+            None if upstreams.is_empty() => "dns.upstream is empty".to_owned(),
+            None => return,
+        },
+        Some(_) => return,
+        None if faults.iter().any(|fault| fault.key == "dns.upstream") => return,
+        None => "dns.upstream is missing beside it, and the system's resolvers may be elsewhere".to_owned(),
+    };
+    faults.push(Fault::new(root.line(KEY), KEY, what, "name only resolvers like 127.0.0.1 in dns.upstream, or remove dns.trust-ad"));
 }
 
 /// Where mail for every alias ends.

@@ -88,6 +88,7 @@ fn kind_words(kind: Kind) -> String {
         Kind::Networks => "a list of IP networks".to_owned(),
         Kind::Sockets { .. } => "a list of address:port".to_owned(),
         Kind::Upstreams => "a list of addresses, address:port, or tls://address#name".to_owned(),
+        Kind::NegativeAnchors => "a list of zones, each \"zone\" or \"zone until YYYY-MM-DD\"".to_owned(),
         Kind::UserNames => "a list of names of system users".to_owned(),
         Kind::Path => "an absolute path".to_owned(),
         Kind::Level => "error, warn, info or debug".to_owned(),
@@ -231,6 +232,7 @@ mod tests {
                 "hostname" => continue,
                 "tls.certificate" => "tls.certificate = \"/a\"\ntls.key = \"/b\"".to_owned(),
                 "tls.key" => continue,
+                "dns.trust-ad" => "dns.trust-ad = true\ndns.upstream = \"127.0.0.1\"".to_owned(),
                 "limits.memory-budget" => "limits.memory-budget = \"8M\"".to_owned(),
                 name => format!("{name} = {}", key.example),
             };

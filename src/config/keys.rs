@@ -50,6 +50,8 @@ pub enum Kind {
     },
     /// a list of resolvers: `address` or `address:port`
     Upstreams,
+    /// a list of zones that count as unsigned: `zone` or `zone until YYYY-MM-DD`
+    NegativeAnchors,
     /// a list of names of system users
     UserNames,
     /// an absolute path
@@ -171,6 +173,12 @@ pub const TABLE: &[Key] = &[
         "Deliver to mail servers at loopback and private addresses too; for tests and closed networks."),
     key!("dns.upstream", Kind::Upstreams, Without::Nothing("those of /etc/resolv.conf"), "[\"192.0.2.53\", \"tls://9.9.9.9#dns.quad9.net\"]", Live,
         "The recursive resolvers to ask, instead of those of the system; tls:// asks encrypted, and never otherwise."),
+    key!("dns.trust-anchor", Kind::Path, Without::Nothing("the root's keys, built in and then followed (RFC 5011)"), "\"/etc/pipit/anchors\"", Live,
+        "A file of DS or DNSKEY lines to validate answers with, instead of the built-in keys of the root; a file that the running server may not read needs a restart."),
+    key!("dns.negative-anchor", Kind::NegativeAnchors, Without::Value("[]"), "[\"example.org until 2027-01-31\", \"corp.example\"]", Live,
+        "Zones that count as unsigned although they are not (RFC 7646), for good or until a day begins (UTC); for a broken zone whose mail must not wait."),
+    key!("dns.trust-ad", Kind::Switch, Without::Value("false"), "true", Live,
+        "Believe the AD bit of the resolvers instead of validating here; only with resolvers at loopback addresses in dns.upstream."),
     key!("tls.certificate", Kind::Path, Without::Nothing("Pipit makes its own"), "\"/etc/ssl/mail/fullchain.pem\"", Restart,
         "The certificate chain for TLS, in PEM."),
     key!("tls.key", Kind::Path, Without::Nothing("Pipit makes its own"), "\"/etc/ssl/mail/key.pem\"", Restart,

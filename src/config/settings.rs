@@ -16,6 +16,8 @@ use crate::mail::address::LocalPart;
 use crate::mail::domain::Domain;
 use crate::mail::network::IpNetwork;
 use crate::mail::path::ForwardPath;
+use crate::proto::dns::dnssec::anchor::Anchors;
+use crate::proto::dns::dnssec::anchor::NegativeAnchor;
 use crate::proto::dns::upstream::UpstreamAddress;
 
 /// Who the server becomes when it was started as root and `user` is not written.
@@ -41,6 +43,7 @@ pub struct Settings {
     pub outbound: Outbound,
     /// recursive resolvers; `None`: those of /etc/resolv.conf
     pub upstreams: Option<Vec<UpstreamAddress>>,
+    pub dns: Dns,
     /// system users who may send without an account of their name
     pub local_senders: Vec<String>,
     /// `None`: a certificate of our own
@@ -130,6 +133,26 @@ pub struct Outbound {
 pub enum PrivateAddresses {
     Refused,
     Allowed,
+}
+
+/// What is believed of answers of the DNS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// `None`: the root's keys
+    pub trust_anchor: Option<TrustAnchor>,
+    pub negative_anchors: Vec<NegativeAnchor>,
+    /// All upstreams are at loopback addresses if it is `true`.
+    pub trust_ad: bool,
+}
+
+/// A file of anchors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustAnchor {
+    pub file: PathBuf,
+    /// where the file is named
+    pub line: usize,
+    /// What it says; empty until somebody has read it: `config` opens no files.
+    pub anchors: Anchors,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

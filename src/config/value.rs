@@ -18,6 +18,7 @@ use crate::config::keys::MIN_PASSWORD;
 use crate::mail::address::Address;
 use crate::mail::domain::Domain;
 use crate::mail::network::IpNetwork;
+use crate::proto::dns::dnssec::anchor::NegativeAnchor;
 use crate::proto::dns::upstream::UpstreamAddress;
 
 /// What may separate a tag: characters that people do not otherwise have in their address.
@@ -42,6 +43,7 @@ pub enum Meaning {
     Networks(Vec<IpNetwork>),
     Sockets(Vec<(usize, SocketAddr)>),
     Upstreams(Vec<UpstreamAddress>),
+    NegativeAnchors(Vec<NegativeAnchor>),
     Names(Vec<String>),
     Path(PathBuf),
     Level(LevelFilter),
@@ -69,6 +71,12 @@ pub fn understand(key: &Key, line: usize, value: &Value) -> Result<Meaning, Vec<
         Kind::Sockets { least } => sockets(key, line, value, least),
         Kind::Upstreams => {
             each(key, line, value, upstream).map(|rows| Meaning::Upstreams(rows.into_iter().map(|(_, upstream)| upstream).collect()))
+        }
+        Kind::NegativeAnchors => {
+            let anchor = |text: &str| {
+                NegativeAnchor::parse(text).map_err(|why| format!("\"{}\" is not `zone` or `zone until YYYY-MM-DD`: {why}", shown(text)))
+            };
+            each(key, line, value, anchor).map(|rows| Meaning::NegativeAnchors(rows.into_iter().map(|(_, anchor)| anchor).collect()))
         }
         Kind::UserNames => each(key, line, value, user_name).map(|rows| Meaning::Names(rows.into_iter().map(|(_, name)| name).collect())),
         Kind::Path => one(text(value).and_then(path).map(Meaning::Path)),
@@ -250,10 +258,12 @@ pub fn to_toml(kind: Kind, words: &str) -> String {
             Some(Value::Integer(_)) if !words.contains('#') => words.to_owned(),
             _ => quoted(words),
         },
-        Kind::Addresses | Kind::Networks | Kind::Sockets { .. } | Kind::Upstreams | Kind::UserNames => match read_value(words) {
-            Some(Value::List(_)) if !words.contains(['\n', '#']) => words.to_owned(),
-            _ => list_to_toml(words.split(',').map(str::trim).filter(|item| !item.is_empty())),
-        },
+        Kind::Addresses | Kind::Networks | Kind::Sockets { .. } | Kind::Upstreams | Kind::NegativeAnchors | Kind::UserNames => {
+            match read_value(words) {
+                Some(Value::List(_)) if !words.contains(['\n', '#']) => words.to_owned(),
+                _ => list_to_toml(words.split(',').map(str::trim).filter(|item| !item.is_empty())),
+            }
+        }
         Kind::Size { .. } if !words.is_empty() && words.len() < 19 && words.bytes().all(|b| b.is_ascii_digit()) => {
             let digits = words.trim_start_matches('0');
             if digits.is_empty() { "0".to_owned() } else { digits.to_owned() }
@@ -340,6 +350,12 @@ mod tests {
             ("hostname", "\"[192.0.2.1]\"", "\"[192.0.2.1]\" is an IP address, not a name"),
             ("dir", "\"mail\"", "\"mail\" is not an absolute path"),
             ("tag-separator", "\".\"", "\".\" is neither empty nor one of + - _ = #"),
+            ("dns.negative-anchor", "[\".\"]", "\".\" is not `zone` or `zone until YYYY-MM-DD`: the root would be all there is"),
+            (
+                "dns.negative-anchor",
+                "\"x.org until 2027-02-30\"",
+                "\"x.org until 2027-02-30\" is not `zone` or `zone until YYYY-MM-DD`: there is no such day",
+            ),
             ("first-user.password", "\"hunter2\"", "the password has fewer than 8 characters"),
         ];
         for (key, toml, what) in rows {

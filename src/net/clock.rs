@@ -41,6 +41,7 @@ struct Inner {
 
 enum Source {
     Host,
+    Fixed(UnixTime),
     Set(Hand),
 }
 
@@ -60,6 +61,11 @@ impl Clock {
         Clock(Rc::new(Inner { floor: Cell::new(floor.max(RELEASED)), source: Source::Host }))
     }
 
+    /// A wall clock that stands and is believed, for `--at`; waiting takes as long as ever.
+    pub fn fixed(now: UnixTime) -> Clock {
+        Clock(Rc::new(Inner { floor: Cell::new(now), source: Source::Fixed(now) }))
+    }
+
     /// A clock that stands until its hand is moved; its floor is where it begins.
     pub fn settable(now: UnixTime) -> (Clock, Hand) {
         let hand = Hand(Rc::new(HandInner { wall: Cell::new(now), started: Instant::now(), advanced: Cell::default() }));
@@ -73,6 +79,7 @@ impl Clock {
                 Ok(since) => UnixTime(i64::try_from(since.as_secs()).unwrap_or(i64::MAX)),
                 Err(before) => UnixTime(-i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX)),
             },
+            Source::Fixed(now) => *now,
             Source::Set(hand) => hand.0.wall.get(),
         }
     }
@@ -80,7 +87,7 @@ impl Clock {
     /// Monotonic time, for intervals.
     pub fn instant(&self) -> Instant {
         match &self.0.source {
-            Source::Host => Instant::now(),
+            Source::Host | Source::Fixed(_) => Instant::now(),
             Source::Set(hand) => hand.0.started + hand.0.advanced.get(),
         }
     }
@@ -132,6 +139,17 @@ mod tests {
         let clock = Clock::host(UnixTime(0));
         assert_eq!(clock.floor(), RELEASED);
         assert_eq!(clock.certainty() == Certainty::Unknown, clock.now() < RELEASED);
+    }
+
+    #[test]
+    fn a_fixed_clock_is_believed_and_does_not_stop_waiting() {
+        for now in [UnixTime(0), RELEASED.plus(-86_400), RELEASED.plus(100 * 365 * 86_400)] {
+            let clock = Clock::fixed(now);
+            assert_eq!((clock.now(), clock.certainty(), clock.floor()), (now, Certainty::Confirmed, now));
+            let before = clock.instant();
+            std::thread::sleep(Duration::from_millis(2));
+            assert!(clock.instant() > before);
+        }
     }
 
     #[test]

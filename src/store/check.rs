@@ -12,6 +12,7 @@ use ring::digest::Context;
 use ring::digest::SHA256;
 
 use crate::store::accounts::Account;
+use crate::store::anchors;
 use crate::store::blobs::CHUNK;
 use crate::store::blobs::NEXT_BLOB;
 use crate::store::codec;
@@ -99,6 +100,7 @@ impl fmt::Display for Finding {
 /// Checks all rules; at most 1,000 findings.
 pub fn everything(r: &Reader<'_>) -> Result<Vec<Finding>, Error> {
     let mut check = Check { r, findings: Vec::new(), rows: 0 };
+    check.anchors();
     check.addresses()?;
     check.accounts()?;
     check.strays()?;
@@ -137,6 +139,12 @@ impl Check<'_, '_> {
     fn find(&mut self, rule: Rule, detail: String) {
         if self.findings.len() < MAX_FINDINGS {
             self.findings.push(Finding { rule, detail });
+        }
+    }
+
+    fn anchors(&mut self) {
+        if let Err(error) = anchors::root(self.r) {
+            self.find(Rule::RowIsReadable, error.to_string());
         }
     }
 

@@ -22,6 +22,7 @@ use smol::channel::Receiver;
 use smol::channel::bounded;
 
 pub mod accounts;
+pub mod anchors;
 pub mod blobs;
 pub mod check;
 mod chores;

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use crate::mail::date::UnixTime;
+use crate::mail::domain::Domain;
 use crate::proto::dns::RecordType;
 use crate::proto::dns::dnssec::dnskey::Dnskey;
 use crate::proto::dns::dnssec::ds::Ds;
@@ -28,11 +29,47 @@ pub struct Anchor {
 }
 
 /// All that is believed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Anchors {
     positive: HashMap<Name, Anchor>,
     /// RFC 7646: the zone counts as unsigned, until a time if there is one.
     negative: HashMap<Name, Option<UnixTime>>,
+}
+
+/// RFC 7646: a zone that counts as unsigned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NegativeAnchor {
+    pub zone: Name,
+    /// from when on not any more; `None`: for good
+    pub until: Option<UnixTime>,
+}
+
+impl NegativeAnchor {
+    /// `zone`, or `zone until YYYY-MM-DD`: until that day begins, UTC. Names with letters beyond ASCII are taken too.
+    pub fn parse(text: &str) -> Result<NegativeAnchor, &'static str> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let (zone, until) = match words[..] {
+            [zone] => (zone, None),
+            [zone, "until", day] => (zone, Some(parse_day(day).ok_or("there is no such day")?)),
+            _ => return Err("it has too few or too many words"),
+        };
+        let ascii = if zone.is_ascii() { None } else { Domain::parse(zone).ok().and_then(|domain| Name::from_domain(&domain)) };
+        let zone = ascii.map_or_else(|| Name::parse(zone), Ok).map_err(|_| "the zone is no name")?;
+        if zone == Name::root() {
+            return Err("the root would be all there is");
+        }
+        Ok(NegativeAnchor { zone, until })
+    }
+}
+
+fn parse_day(text: &str) -> Option<UnixTime> {
+    let numbers: Vec<&str> = text.split('-').collect();
+    let [year, month, day] = numbers[..] else { return None };
+    let digits = |text: &str, length| text.len() == length && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(year, 4) || !digits(month, 2) || !digits(day, 2) {
+        return None;
+    }
+    UnixTime::from_civil(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?, 0)
 }
 
 /// A line of a file of anchors that cannot be used.
@@ -90,10 +127,21 @@ impl Anchors {
         Ok(anchors)
     }
 
+    /// The zone's keys are those that the anchor stands for.
+    pub fn with_positive(mut self, zone: Name, anchor: Anchor) -> Anchors {
+        self.positive.insert(zone, anchor);
+        self
+    }
+
     /// The zone and what is below it count as unsigned, where no anchor is closer; `until` a time, or for ever.
     pub fn with_negative(mut self, zone: Name, until: Option<UnixTime>) -> Anchors {
         self.negative.insert(zone, until);
         self
+    }
+
+    /// The same for each of a list.
+    pub fn with_negatives<'a>(self, anchors: impl IntoIterator<Item = &'a NegativeAnchor>) -> Anchors {
+        anchors.into_iter().fold(self, |all, anchor| all.with_negative(anchor.zone.clone(), anchor.until))
     }
 
     /// Whether nothing is believed.
@@ -108,6 +156,11 @@ impl Anchors {
 
     pub fn positive(&self, zone: &Name) -> Option<&Anchor> {
         self.positive.get(zone)
+    }
+
+    /// Those with an anchor, in no order.
+    pub fn zones(&self) -> impl Iterator<Item = &Name> {
+        self.positive.keys()
     }
 
     pub fn is_negative(&self, zone: &Name, now: UnixTime) -> bool {
@@ -165,6 +218,20 @@ mod tests {
             (". DS 1 13", 1),
         ] {
             assert_eq!(Anchors::parse(text).unwrap_err().line, line, "{text}");
+        }
+    }
+
+    #[test]
+    fn negative_anchors_have_a_text() {
+        let parse = NegativeAnchor::parse;
+        let zone = Name::parse("example.org").unwrap();
+        assert_eq!(parse("Example.Org."), Ok(NegativeAnchor { zone: zone.clone(), until: None }));
+        assert_eq!(parse("example.org until 2027-01-31"), Ok(NegativeAnchor { zone, until: Some(UnixTime(1_801_353_600)) }));
+        assert_eq!(parse("päivi.example").unwrap().zone, Name::parse("xn--pivi-loa.example").unwrap());
+        for text in
+            ["", ".", "a..b", "a b", "a until", "a until 2027-1-31", "a until 2027-02-29", "a until 2027-01-31T00", "a until 2027-01-31 x"]
+        {
+            assert!(parse(text).is_err(), "{text}");
         }
     }
 

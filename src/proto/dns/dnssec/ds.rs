@@ -33,6 +33,10 @@ impl Ds {
         Some(Ds { tag, algorithm, digest_type, digest: cursor.rest().into() })
     }
 
+    pub fn encode(&self) -> Vec<u8> {
+        [&self.tag.to_be_bytes()[..], &[self.algorithm.0, self.digest_type], &self.digest].concat()
+    }
+
     /// The record that stands for `key` of `zone`; `None` if the digest is not supported.
     pub fn of(zone: &Name, key: &Dnskey, digest_type: u8) -> Option<Ds> {
         let mut context = digest::Context::new(hash(digest_type)?);

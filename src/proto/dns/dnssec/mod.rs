@@ -17,6 +17,7 @@ pub mod ds;
 pub mod nsec;
 pub mod nsec3;
 pub mod presentation;
+pub mod rollover;
 pub mod rrset;
 pub mod rrsig;
 pub mod walk;
