@@ -290,6 +290,43 @@ fn who_strips_signatures_makes_nothing_insecure_and_is_named() {
 }
 
 #[test]
+fn mail_waits_for_a_better_upstream_where_proofs_fail_in_any_way() {
+    static STRIPS: AtomicBool = AtomicBool::new(true);
+    let upstream = Signed::start(|asked, said| match asked.kind {
+        _ if STRIPS.load(Ordering::SeqCst) => said.strip(),
+        RecordType::DNSKEY => *said = Said::code(Rcode::SERV_FAIL),
+        _ => {}
+    });
+    let scene = Scene::of(&[&upstream]);
+    STRIPS.store(false, Ordering::SeqCst);
+    let trouble = scene.trouble("www.p256.test");
+    assert_eq!((trouble.state(), trouble.cause), (Indeterminate, TroubleCause::Zone), "for all that is known it is able: {trouble}");
+    STRIPS.store(true, Ordering::SeqCst);
+    run(scene.resolver.probe_upstreams());
+    let trouble = scene.trouble("www.n3.test");
+    assert_eq!((trouble.state(), trouble.cause), (Bogus, TroubleCause::Ours));
+    let named = format!("(upstream {} gives no signatures (RRSIG))", upstream.address);
+    assert!(trouble.errors[0].text.ends_with(&named), "{trouble}");
+    STRIPS.store(false, Ordering::SeqCst);
+    let trouble = scene.trouble("www.ldns.test");
+    assert_eq!((trouble.state(), trouble.cause), (Indeterminate, TroubleCause::Ours), "{trouble}");
+    // What has nothing to do with proofs stays the zone's.
+    assert_eq!(scene.trouble("unrecorded.test").cause, TroubleCause::Zone);
+}
+
+#[test]
+fn links_are_followed_where_an_upstream_stops_at_them() {
+    let stops = Signed::start(|asked, said| {
+        said.answer.retain(|record| record.owner == asked.name || record.rtype == RecordType::DNAME || record.rtype == RecordType::RRSIG);
+    });
+    let scene = Scene::of(&[&stops]);
+    for (at, state, end) in [("in3.p256.test", Secure, "www.n3.test."), ("out.p256.test", Insecure, "www.plain.test.")] {
+        let verdict = scene.query(at, RecordType::A);
+        assert_eq!((verdict.state(), verdict.owner.to_string().as_str(), verdict.links.len()), (state, end, 1), "{verdict:?}");
+    }
+}
+
+#[test]
 fn failures_of_a_stripping_upstream_are_forgotten_when_another_takes_over() {
     static STRIPS: AtomicBool = AtomicBool::new(true);
     let upstream = Signed::start(|_, said| {

@@ -247,6 +247,19 @@ fn stored_states(store: &Store) -> Vec<(char, State)> {
     rollover.keys.iter().filter_map(|kept| Some((letter(kept)?, kept.state))).collect()
 }
 
+/// A directory that nobody serves.
+fn instance(dir: &Path, clock: &Clock, metrics: Rc<Metrics>) -> Instance {
+    Instance {
+        store: Store::open(dir, Options { map_size: Some(16 << 20) }).unwrap(),
+        live: Rc::new(Live::new(check(TEXT).unwrap())),
+        file: dir.join("pipit.toml"),
+        metrics,
+        clock: clock.clone(),
+        offload: Offload::start().unwrap(),
+        serving: None,
+    }
+}
+
 /// A server over real sockets: it asks when it is time, keeps what it sees, and its resolver believes accordingly.
 #[test]
 fn a_server_follows_the_keys_of_the_root() {
@@ -268,15 +281,7 @@ fn a_server_follows_the_keys_of_the_root() {
     let metrics = Rc::new(Metrics::default());
     let upstreams = Upstreams::Listed(vec![UpstreamAddress::Plain(upstream.address)]);
     let resolver = Resolver::new(upstreams, clock.clone(), Rc::clone(&metrics));
-    let instance = Instance {
-        store: Store::open(&dir, Options { map_size: Some(16 << 20) }).unwrap(),
-        live: Rc::new(Live::new(check(TEXT).unwrap())),
-        file: dir.join("pipit.toml"),
-        metrics,
-        clock: clock.clone(),
-        offload: Offload::start().unwrap(),
-        serving: None,
-    };
+    let instance = instance(&dir, &clock, metrics);
     pipit::net::run(&smol::LocalExecutor::new(), async {
         let learnt = Rollover::new(Name::root()).seed(&built_in(&["A"]));
         instance.store.write(move |w| anchors::set_root(w, &learnt)).await.unwrap();

@@ -108,7 +108,7 @@ fn what_an_upstream_cannot_do_is_worked_around() {
         (Way::Truncates, (3, 3), 1),
         // The question that UDP is silent about is asked by TCP the second time.
         (Way::OnlyTcp, (3, 3), 1),
-        (Way::LosesAbove(512), (3, 3), 1),
+        (Way::LosesAbove(100), (3, 3), 1),
         (Way::OtherPort, (3, 3), 1),
         // A connection for each, and after the first answer it is known that it needs one.
         (Way::ClosesAfterOne, (3, 3), 3),
@@ -232,8 +232,11 @@ fn an_unused_connection_is_closed() {
         executor.spawn(scene.resolver.clone().watch_upstreams()).detach();
         scene.resolver.fetch(&Name::root(), RecordType::DNSKEY).await.unwrap();
         assert_eq!(sockets_to(odd.address), 1);
-        smol::Timer::after(Duration::from_secs(23)).await;
-        assert_eq!(sockets_to(odd.address), 0);
+        let begun = Instant::now();
+        while sockets_to(odd.address) > 0 && begun.elapsed() < Duration::from_secs(25) {
+            smol::Timer::after(Duration::from_millis(500)).await;
+        }
+        assert!((9..17).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     });
 }
 
@@ -378,14 +381,22 @@ fn who_is_fit_and_who_is_not() {
             lengthen(said);
         }
     };
-    let no_edns: Change = |_, said| *said = Said::code(Rcode::NOT_IMP);
+    // Who sends a cookie speaks EDNS.
+    let no_edns: Change = |seen, said| {
+        if seen.cookie > 0 {
+            *said = Said::code(Rcode::NOT_IMP);
+        } else {
+            said.strip();
+        }
+    };
+    let does_nothing: Change = |_, said| *said = Said::code(Rcode::NOT_IMP);
     let fails: Change = |_, said| *said = Said::code(Rcode::SERV_FAIL);
     // `None` is unknown, nothing is fit
-    let rows: [(&str, Way, Change, Option<&str>); 14] = [
+    let rows: [(&str, Way, Change, Option<&str>); 15] = [
         ("honest", Way::Fine, honest, Some("")),
         ("long", Way::Fine, long, Some("")),
         ("by TCP only", Way::OnlyTcp, honest, Some("")),
-        ("above 512", Way::LosesAbove(512), honest, Some("")),
+        ("above 100", Way::LosesAbove(100), honest, Some("")),
         ("other port", Way::OtherPort, honest, Some("")),
         ("strips", Way::Fine, strips, Some("gives no signatures")),
         ("strips DS", Way::Fine, strips_ds, Some("gives no signed DS records")),
@@ -393,7 +404,8 @@ fn who_is_fit_and_who_is_not() {
         ("invents", Way::Fine, invents, Some("invents answers")),
         ("no TCP", Way::OnlyUdp, honest, Some("does not answer by TCP")),
         ("above 1232", Way::LosesAllAbove(1232), long, Some("does not answer when the answer is long")),
-        ("no EDNS", Way::Fine, no_edns, None),
+        ("no EDNS", Way::Fine, no_edns, Some("does not know EDNS")),
+        ("does nothing", Way::Fine, does_nothing, None),
         ("fails", Way::Fine, fails, None),
         ("closes", Way::Closes, honest, None),
     ];
@@ -455,9 +467,9 @@ fn the_fit_one_is_asked_and_the_owner_is_told_about_the_other() {
     assert!(words.contains(&format!("{} is unfit for DNSSEC: it gives no signatures", unfit.address)), "{words}");
     // What the owner is told to write can be written.
     let line = words.split("dns.upstream = ").nth(1).and_then(|rest| rest.split(']').next()).unwrap();
-    let file = format!("hostname = \"mail.example.org\"\nadmin = \"a@example.org\"\ndns.upstream = {line}]\n");
-    let read = config::check::check(&file);
-    assert!(!format!("{read:?}").contains("dns.upstream"), "{read:?}");
+    let file = format!("hostname = \"mail.example.org\"\ndns.upstream = {line}]\n[[domain]]\nname = \"example.org\"\n");
+    let read = config::check::check(&file).unwrap_or_else(|faults| panic!("{faults:?}"));
+    assert_eq!(read.upstreams.map(|list| list.len()), Some(2));
     // The one that is left is asked all the same, and proves nothing.
     scene.resolver.set_upstreams(Upstreams::Listed(vec![unfit.address.into()]));
     let verdict = run(scene.resolver.query(&name("www.p256.test"), RecordType::A));

@@ -22,10 +22,12 @@ use crate::cli::args::DnsCommand;
 use crate::cli::args::Globals;
 use crate::cli::args::Question;
 use crate::cli::commands::listed;
+use crate::cli::place;
 use crate::cli::print::Rows;
 use crate::cli::print::cell;
 use crate::cli::print::parsed;
 use crate::cli::print::safe;
+use crate::config::settings::Settings;
 use crate::metrics::Metrics;
 use crate::net::clock::Clock;
 use crate::net::clock::RELEASED;
@@ -99,7 +101,11 @@ pub fn anchor_cells(json: &str) -> io::Result<Vec<String>> {
 /// For `status`: `. key 20326 valid (built-in)`.
 pub fn anchor_words(row: &AnchorRow) -> String {
     let key = if row.tag == 0 && row.algorithm == 0 { String::new() } else { format!(" key {}", row.tag) };
-    let until = if row.until.is_empty() { String::new() } else { format!(" until {}", row.until) };
+    let until = match (row.until.as_str(), row.state.as_str()) {
+        ("", _) => String::new(),
+        (until, "ended") => format!(" at {until}"),
+        (until, _) => format!(" until {until}"),
+    };
     format!("{}{key} {}{until} ({})", safe(&row.zone), row.state, row.source)
 }
 
@@ -117,11 +123,11 @@ pub fn upstream_words(row: &UpstreamRow) -> String {
 
 /// Asks and prints.
 fn lookup(globals: &Globals, question: &Question) -> Result<(), Failure> {
-    let upstreams = if question.upstreams.is_empty() { Upstreams::System } else { Upstreams::Listed(question.upstreams.clone()) };
-    let anchors = question.trust_anchor.as_deref().map_or_else(|| Ok(Anchors::built_in()), anchors_of)?;
-    let anchors = Rc::new(anchors.with_negatives(&question.negative_anchors));
+    let named = globals.config.is_some() || globals.dir.is_some();
+    let settings = if named { Some(place::find(globals)?.settings?) } else { None };
     let clock = question.at.map_or_else(|| Clock::host(RELEASED), Clock::fixed);
-    let resolver = Resolver::new(upstreams, clock, Rc::new(Metrics::default()));
+    let resolver = Resolver::new(upstreams(question, settings.as_ref()), clock, Rc::new(Metrics::default()));
+    let anchors = Rc::new(believed(question, settings.as_ref())?);
     resolver.set_beliefs(Beliefs { policy: Policy { anchors, ..Policy::default() }, trust_ad: TrustAd::No });
     let begun = Instant::now();
     let verdict = crate::net::run(&LocalExecutor::new(), resolver.query(&question.name, question.kind));
@@ -133,6 +139,26 @@ fn lookup(globals: &Globals, question: &Question) -> Result<(), Failure> {
         return Err(Failure::new(format!("{name} {kind}: no answer that can be used"), resolver.problem().unwrap_or_default()));
     }
     Ok(())
+}
+
+/// Whom the command line names; else the server that it names; else the system.
+fn upstreams(question: &Question, settings: Option<&Settings>) -> Upstreams {
+    if !question.upstreams.is_empty() {
+        return Upstreams::Listed(question.upstreams.clone());
+    }
+    settings.and_then(|settings| settings.upstreams.clone()).map_or(Upstreams::System, Upstreams::Listed)
+}
+
+/// As `upstreams`; zones that count as unsigned are added up.
+fn believed(question: &Question, settings: Option<&Settings>) -> Result<Anchors, Failure> {
+    let dns = settings.map(|settings| &settings.dns);
+    let anchors = match (&question.trust_anchor, dns.and_then(|dns| dns.trust_anchor.as_ref())) {
+        (Some(file), _) => anchors_of(file)?,
+        (None, Some(given)) => given.anchors.clone(),
+        (None, None) => Anchors::built_in(),
+    };
+    let negative = dns.into_iter().flat_map(|dns| &dns.negative_anchors);
+    Ok(anchors.with_negatives(negative.chain(&question.negative_anchors)))
 }
 
 /// What a file says; one that says nothing is a mistake of the command line.

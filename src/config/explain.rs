@@ -184,10 +184,6 @@ pub fn restart_needed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("listen.submission", old.listen.submission != new.listen.submission),
         ("listen.submissions", old.listen.submissions != new.listen.submissions),
         ("limits.memory-budget", old.limits.memory_budget != new.limits.memory_budget),
-        (
-            "dns.trust-anchor",
-            old.dns.trust_anchor.as_ref().map(|given| &given.file) != new.dns.trust_anchor.as_ref().map(|given| &given.file),
-        ),
         ("tls.certificate", old.tls.as_ref().map(|tls| &tls.certificate) != new.tls.as_ref().map(|tls| &tls.certificate)),
         ("tls.key", old.tls.as_ref().map(|tls| &tls.key) != new.tls.as_ref().map(|tls| &tls.key)),
     ];

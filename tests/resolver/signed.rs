@@ -9,7 +9,6 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::UdpSocket;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::thread;
@@ -17,13 +16,16 @@ use std::time::Duration;
 
 use pipit::proto::dns::Rcode;
 use pipit::proto::dns::RecordType;
-use pipit::proto::dns::dnssec::presentation::parse_record;
 use pipit::proto::dns::lookup::ExtendedError;
 use pipit::proto::dns::name::Name;
 use pipit::proto::dns::reader::Message;
 use pipit::proto::dns::reader::RawRecord;
 use pipit::proto::dns::reply::Reply;
 use pipit::proto::dns::reply::write_reply;
+
+#[path = "../dnssec/world.rs"]
+#[allow(dead_code, reason = "scenarios use more of it")]
+mod world;
 
 /// 2026-07-01T00:00:00Z, the middle of what the signatures allow.
 pub const NOW: i64 = 1_782_864_000;
@@ -63,6 +65,10 @@ impl Said {
         Said { rcode, answer: Vec::new(), authority: Vec::new(), errors: Vec::new(), authentic: false, delay }
     }
 
+    fn recorded(said: &world::Said) -> Said {
+        Said { answer: said.answer.clone(), authority: said.authority.clone(), ..Said::code(said.rcode) }
+    }
+
     /// As a server without DNSSEC.
     pub fn strip(&mut self) {
         for section in [&mut self.answer, &mut self.authority] {
@@ -76,31 +82,10 @@ impl Said {
     }
 }
 
-type World = HashMap<(Name, RecordType), Said>;
-
 /// The anchor of the recorded root, and all answers.
-pub fn recorded() -> (String, World) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dnssec/answers.txt");
-    let text = std::fs::read_to_string(path).unwrap();
-    let (mut anchors, mut world, mut current) = (String::new(), World::new(), None);
-    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with(';')) {
-        if let Some(anchor) = line.strip_prefix("anchor ") {
-            anchors += &format!("{anchor}\n");
-        } else if let Some(asked) = line.strip_prefix("? ") {
-            let words: Vec<&str> = asked.split(' ').collect();
-            let key = (Name::parse(words[0]).unwrap(), RecordType::parse(words[1]).unwrap());
-            let rcode = if words[2] == "NXDOMAIN" { Rcode::NX_DOMAIN } else { Rcode::NO_ERROR };
-            world.insert(key.clone(), Said::code(rcode));
-            current = Some(key);
-        } else {
-            let said = world.get_mut(current.as_ref().unwrap()).unwrap();
-            match line.strip_prefix("+ ") {
-                Some(line) => said.authority.push(parse_record(line).unwrap()),
-                None => said.answer.push(parse_record(line).unwrap()),
-            }
-        }
-    }
-    (anchors, world)
+pub fn recorded() -> (String, HashMap<(Name, RecordType), Said>) {
+    let world = world::world();
+    (world.anchors, world.answers.iter().map(|(question, said)| (question.clone(), Said::recorded(said))).collect())
 }
 
 pub struct Signed {
@@ -117,12 +102,12 @@ impl Signed {
     pub fn start(change: impl Fn(&Asked, &mut Said) + Send + Sync + 'static) -> Signed {
         let (socket, listener) = bound();
         let signed = Signed { address: socket.local_addr().unwrap(), asked: Arc::default() };
-        let (asked, (_, world)) = (Arc::clone(&signed.asked), recorded());
+        let (asked, (_, answers)) = (Arc::clone(&signed.asked), recorded());
         let say = move |query: &[u8], by_tcp: bool| {
             let message = Message::read(query).unwrap();
             let question = message.question().unwrap();
             let seen = Asked { name: question.name.clone(), kind: question.rtype, unchecked: query[3] & 0x10 != 0, by_tcp };
-            let mut said = world.get(&(seen.name.clone(), seen.kind)).cloned().unwrap_or(Said::code(Rcode::SERV_FAIL));
+            let mut said = answers.get(&(seen.name.clone(), seen.kind)).cloned().unwrap_or(Said::code(Rcode::SERV_FAIL));
             change(&seen, &mut said);
             asked.lock().unwrap().push(seen);
             thread::sleep(said.delay?);

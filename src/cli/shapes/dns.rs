@@ -35,7 +35,8 @@ enum DnsOf {
     subcommand,
     name = "lookup",
     help_triggers("--help", "-h"),
-    note = "Exit status: 0 secure or insecure, a proved denial too; 1 bogus or indeterminate; 2 bad usage.
+    note = "With --config FILE or --dir DIR the resolvers and anchors of that server are taken where none are named.
+Exit status: 0 secure or insecure, a proved denial too; 1 bogus or indeterminate; 2 bad usage.
 --json prints one object: rcode, status, ede (code, text), answers, chain, ms. The chain has an object for each zone that the
 proof met, the root first: zone, status (secure or insecure), keys (tags of those that the anchor or the DS stands for), why
 (an insecure one is)."

@@ -129,7 +129,7 @@ impl Resolver {
     fn late(&self) -> Failure {
         let useful = self.0.pool.borrow().was_useful_lately(self.now());
         let cause = if useful { TroubleCause::Zone } else { TroubleCause::Ours };
-        Failure { spent: true, ..Failure::new(cause, vec![ExtendedError::new(InfoCode::OTHER, TOO_LONG)]) }
+        Failure { spent: true, cause, ..Failure::ours(vec![ExtendedError::new(InfoCode::OTHER, TOO_LONG)]) }
     }
 
     /// Time is left to find out on whose side a failure lies.
@@ -149,10 +149,10 @@ impl Resolver {
         candidates.retain(|candidate| way.avoid.as_ref() != Some(candidate));
         let Some(first) = candidates.first() else {
             let problem = self.0.pool.borrow().problem().unwrap_or_default();
-            return Err(Failure::ours(ExtendedError::new(InfoCode::NETWORK_ERROR, problem)));
+            return Err(Failure::ours(vec![ExtendedError::new(InfoCode::NETWORK_ERROR, problem)]));
         };
         let mut patience = self.upstream(first, |upstream| upstream.patience()).unwrap_or(MAX_PATIENCE);
-        let mut failure = Failure::new(TroubleCause::Ours, Vec::new());
+        let mut failure = Failure::ours(Vec::new());
         let mut unreached = Vec::new();
         let mut at = 0;
         while !candidates.is_empty() && !budget.is_spent() {
@@ -195,9 +195,7 @@ impl Resolver {
         let lately = self.0.pool.borrow().was_useful_lately(self.now());
         let asked = failure.answered || failure.silent;
         // Where nobody was asked any more, questions of the same lookup before have used up its time.
-        if failure.cause == TroubleCause::Ours
-            && (lately && (failure.answered || failure.spent && !asked) || asked && self.reaches_anything(budget).await)
-        {
+        if lately && (failure.answered || failure.spent && !asked) || asked && self.reaches_anything(budget).await {
             failure.cause = TroubleCause::Zone;
         }
         failure.errors.sort_by_key(|error| !(is_own(error) && error.code == InfoCode::NO_REACHABLE_AUTHORITY));
@@ -286,12 +284,9 @@ impl Budget {
 }
 
 impl Failure {
-    fn ours(error: ExtendedError) -> Failure {
-        Failure::new(TroubleCause::Ours, vec![error])
-    }
-
-    fn new(cause: TroubleCause, errors: Vec<ExtendedError>) -> Failure {
-        Failure { rcode: Rcode::SERV_FAIL, cause, errors, answered: false, silent: false, spent: false }
+    /// Nobody else is to blame, as far as is known.
+    fn ours(errors: Vec<ExtendedError>) -> Failure {
+        Failure { rcode: Rcode::SERV_FAIL, cause: TroubleCause::Ours, errors, answered: false, silent: false, spent: false }
     }
 
     /// No answer, hence no verdict (RFC 4035 section 4.3).

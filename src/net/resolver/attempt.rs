@@ -111,7 +111,7 @@ impl Resolver {
     /// Asks one upstream in the ways that it may need. Failures are noted with the upstream, usefulness is not.
     pub(super) async fn attempt(&self, asking: &Asking<'_>, budget: &mut Budget) -> Result<Heard, Fault> {
         let now = self.now();
-        let known = self.upstream(asking.upstream, |upstream| (upstream.is_plain(now), upstream.wants_tcp(now)));
+        let known = self.upstream(asking.upstream, |upstream| (upstream.is_plain(now), upstream.wants_tcp(asking.name, asking.kind, now)));
         let (plain, tcp) = known.ok_or_else(gone)?;
         let mut offer = if plain { Offer::Plain } else { Offer::Edns };
         let mut by = match asking.upstream {
@@ -120,7 +120,10 @@ impl Resolver {
         };
         let mut cookies_rejected = 0;
         for _ in 0..MAX_WAYS {
-            let Some(reply) = self.exchange(asking, offer, by, budget).await? else { continue };
+            let Some(reply) = self.exchange(asking, offer, by, budget).await? else {
+                by = Transport::Udp;
+                continue;
+            };
             let message = Message::read(&reply.octets).map_err(|fault| self.useless_now(asking, fault.to_string()))?;
             self.keep_cookie(asking, &message);
             match message.rcode() {
@@ -163,7 +166,7 @@ impl Resolver {
                 Ok(ByUdp::AskTcp(echo)) => folded = echo,
                 Err(fault) => {
                     if matches!(fault, ExchangeFault::Silent) {
-                        self.upstream(asking.upstream, Upstream::note_udp_silence);
+                        self.upstream(asking.upstream, |upstream| upstream.note_udp_silence(asking.name, asking.kind));
                     }
                     return Err(self.fault(asking, fault));
                 }
@@ -196,9 +199,9 @@ impl Resolver {
                 Ok(None)
             }
             // It was tried because UDP had no answer: that there is no TCP either says no more.
-            Err(_) if instead => {
+            Err(fault) if instead => {
                 self.upstream(asking.upstream, |upstream| upstream.note_tcp_instead(None, now));
-                Err(self.fault(asking, ExchangeFault::Silent))
+                if let ExchangeFault::Network(_) = fault { Ok(None) } else { Err(self.fault(asking, fault)) }
             }
             Err(fault) => Err(self.fault(asking, fault)),
         }

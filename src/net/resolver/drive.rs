@@ -11,10 +11,8 @@ use std::rc::Rc;
 use crate::net::breathe::breathe;
 use crate::net::clock::Certainty;
 use crate::net::deadline::Deadline;
-use crate::net::resolver::Beliefs;
 use crate::net::resolver::Key;
 use crate::net::resolver::Resolver;
-use crate::net::resolver::TrustAd;
 use crate::net::resolver::ask::Answered;
 use crate::net::resolver::ask::Budget;
 use crate::net::resolver::ask::Failure;
@@ -74,11 +72,11 @@ struct Course {
 impl Resolver {
     /// The verdict about a question, neither cached nor shared.
     pub(super) async fn prove(&self, key: &Key) -> Verdict {
-        let Beliefs { policy, trust_ad } = self.0.beliefs.borrow().clone();
         let mut budget = Budget::new();
-        if trust_ad == TrustAd::Yes && self.0.pool.borrow().is_all_loopback() {
+        if self.is_believing() {
             return self.believe(key, &mut budget).await;
         }
+        let policy = self.0.beliefs.borrow().policy.clone();
         let mut first = self.walk(key, &policy, (&Way::usual(), Memory::Used), &mut budget).await;
         if !first.is_doubtful() {
             return first.into_verdict(self);
@@ -171,12 +169,19 @@ impl Resolver {
         }
     }
 
-    /// Says whose fault a bogus verdict is. Where the keys of a trust anchor already fail, no zone below is to blame, and where
-    /// an upstream leaves out what proofs need, its address is told.
+    /// Says whose fault a failed proof is. Where the keys of a trust anchor already fail, no zone below is to blame, and where an
+    /// upstream leaves out what proofs need, its address is told.
     fn blame(&self, course: &mut Course) {
         let (source, strips) = (course.main_source().cloned(), course.is_stripped());
-        let Outcome::Failed(trouble) = &mut course.verdict.outcome else { return };
-        let (TroubleState::Bogus, Some(source)) = (trouble.state, source) else { return };
+        let (Outcome::Failed(trouble), Some(source)) = (&mut course.verdict.outcome, source) else { return };
+        if trouble.state == TroubleState::Indeterminate {
+            // All were asked.
+            let order = self.0.pool.borrow().order(self.now());
+            if course.proof_failed && order.iter().all(|upstream| self.is_unfit(upstream).is_some()) {
+                trouble.cause = TroubleCause::Ours;
+            }
+            return;
+        }
         self.suspect(&source);
         if course.anchor_failed {
             trouble.cause = TroubleCause::Ours;

@@ -122,7 +122,7 @@ impl Resolver {
         loop {
             self.probe_upstreams().await;
             let left = self.0.pool.borrow().close_idle();
-            let rest = if left == Left::Open { tcp::IDLE } else { SOON };
+            let rest = if left == Left::Open { tcp::IDLE / 2 } else { SOON };
             let _ = within(rest, woken.recv()).await;
         }
     }
@@ -137,6 +137,9 @@ impl Resolver {
             let now = self.now();
             let before = self.upstream(&address, |upstream| {
                 upstream.schedule.settle(&shown, now);
+                if shown.is_some() {
+                    upstream.note_alive();
+                }
                 shown.clone().map(|shown| std::mem::replace(&mut upstream.fitness, shown))
             });
             match (before.flatten(), shown) {
@@ -233,13 +236,10 @@ impl Probe<'_> {
     }
 
     fn judge_keys(&mut self, keys: &Heard) {
-        if keys.is_plain() {
-            self.complain("does not know EDNS, without which there are no signatures");
-            return;
-        }
         let received = Received::of(&keys.message());
         match received.set(self.zone, RecordType::DNSKEY) {
             _ if received.rcode != Rcode::NO_ERROR => self.open += 1,
+            _ if keys.is_plain() => self.complain("does not know EDNS, without which there are no signatures"),
             Some(set) if set.signatures.is_empty() => self.complain("gives no signatures (RRSIG)"),
             Some(_) => {}
             None => self.complain("gives no keys (DNSKEY)"),

@@ -160,8 +160,13 @@ impl Resolver {
     /// Why lookups must fail, in words for `status` and with what to do; `None` while they can succeed.
     pub fn problem(&self) -> Option<String> {
         let nobody = self.0.pool.borrow().problem();
-        let unbelieving = || self.0.beliefs.borrow().policy.anchors.is_empty().then(|| NO_ANCHOR.to_owned());
-        nobody.or_else(unbelieving)
+        let unbelieving = self.0.beliefs.borrow().policy.anchors.is_empty() && !self.is_believing();
+        nobody.or_else(|| unbelieving.then(|| NO_ANCHOR.to_owned()))
+    }
+
+    /// Whether the upstreams' word counts, all of them being on this machine.
+    fn is_believing(&self) -> bool {
+        self.0.beliefs.borrow().trust_ad == TrustAd::Yes && self.0.pool.borrow().is_all_loopback()
     }
 
     /// Looks up and proves records of any type. Ends within 10 s; dropping it is harmless.

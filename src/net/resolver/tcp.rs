@@ -26,6 +26,7 @@ use smol::io::AsyncWrite;
 use smol::lock::Semaphore;
 
 use crate::net::connect::connect;
+use crate::net::deadline::Deadline;
 use crate::net::resolver::dot;
 use crate::net::resolver::dot::Trust;
 use crate::net::resolver::exchange::Echo;
@@ -43,8 +44,10 @@ pub const IDLE: Duration = Duration::from_secs(10);
 const MAX_IN_FLIGHT: usize = 32;
 /// Answers nobody waits for any more, still to come: a server that owes more is asked on another connection.
 const MAX_OWED: usize = 64;
-/// For connecting and the handshake.
-const OPEN_PATIENCE: Duration = Duration::from_secs(3);
+/// For connecting and the handshake together: less than the patience for an answer, so that it is said what failed.
+const OPEN_PATIENCE: Duration = Duration::from_millis(2500);
+/// A connection that was silent for this long while somebody waited may be dead without anybody saying so.
+const STALE: Duration = Duration::from_secs(2);
 /// Connections for one query: one that was kept may be dead, and one may close in the middle.
 const MAX_TRIES: usize = 8;
 /// Of these without an answer on them to anybody.
@@ -111,6 +114,7 @@ struct Place {
     wire: Rc<Wire>,
     id: u16,
     answers_before: usize,
+    since: Instant,
 }
 
 impl Line {
@@ -189,7 +193,7 @@ impl Line {
         };
         drop(kept);
         let (id, answers_before) = wire.send(query);
-        Place { line: Rc::clone(self), wire, id, answers_before }
+        Place { line: Rc::clone(self), wire, id, answers_before, since: Instant::now() }
     }
 
     /// No new queries on this connection; those on it go on.
@@ -228,11 +232,12 @@ fn judge(query: &Query, mut octets: Vec<u8>) -> Result<Reply, ExchangeFault> {
 }
 
 async fn open(upstream: UpstreamAddress, trust: Trust) -> Result<Stream, End> {
+    let deadline = Deadline::after(OPEN_PATIENCE);
     let opened = connect(upstream.socket(), OPEN_PATIENCE).await;
     let stream = opened.map_err(|error| End::Network(error.kind(), error.to_string()))?;
     match upstream {
         UpstreamAddress::Plain(_) => Ok(stream),
-        UpstreamAddress::Tls { name, .. } => dot::secure(stream, &name, &trust, OPEN_PATIENCE).await.map_err(End::Tls),
+        UpstreamAddress::Tls { name, .. } => dot::secure(stream, &name, &trust, deadline.left()).await.map_err(End::Tls),
     }
 }
 
@@ -393,8 +398,7 @@ impl Drop for Place {
         }
         let silent = unanswered && inside.answers == self.answers_before;
         drop(inside);
-        // A connection on which nothing has come since may be dead without anybody saying so.
-        if silent {
+        if silent && self.since.elapsed() >= STALE {
             self.line.leave(&self.wire);
         }
     }

@@ -5,6 +5,7 @@
 //! is there.
 
 use std::collections::HashSet;
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -28,6 +29,8 @@ use crate::net::resolver::fitness::Schedule;
 use crate::net::resolver::fitness::UpstreamStatus;
 use crate::net::resolver::tcp::Left;
 use crate::net::resolver::tcp::Line;
+use crate::proto::dns::RecordType;
+use crate::proto::dns::name::Name;
 use crate::proto::dns::question::Letters;
 use crate::proto::dns::resolv_conf;
 use crate::proto::dns::resolv_conf::Nameserver;
@@ -45,6 +48,8 @@ const DEAD_AFTER: u32 = 2;
 const MAX_REST: Duration = Duration::from_secs(60);
 /// How long it is remembered that an upstream does not understand EDNS.
 const PLAIN_FOR: Duration = Duration::from_secs(3600);
+/// More than are under way at a time, mostly.
+const MAX_UNHEARD: usize = 32;
 /// Questions in a row that UDP brought no answer to and TCP did, before UDP is left alone for that time too.
 const LOST_FOR_TCP: u32 = 3;
 /// An answer as fresh as this shows that an upstream reaches the DNS.
@@ -77,9 +82,9 @@ pub struct Upstream {
     pub line: Rc<Line>,
     pub fitness: Fitness,
     pub schedule: Schedule,
-    /// queries by UDP in a row that nothing came back for
-    unheard: u32,
-    /// of these, questions in a row that TCP then had an answer for at once
+    /// The latest questions that nothing came back for by UDP: each is asked by TCP next time.
+    unheard: VecDeque<(Name, RecordType)>,
+    /// of these, how many in a row TCP then had an answer for at once
     lost: u32,
     tcp_until: Option<Instant>,
 }
@@ -93,7 +98,7 @@ impl Upstream {
             line: Line::new(address.clone(), wake),
             fitness: Fitness::default(),
             schedule: Schedule::default(),
-            unheard: 0,
+            unheard: VecDeque::new(),
             lost: 0,
             tcp_until: None,
             address,
@@ -132,26 +137,28 @@ impl Upstream {
         self.cookie.truncate(8);
     }
 
-    /// Whether to ask by TCP at once: UDP does not bring answers here, or did not bring the one before.
-    pub fn wants_tcp(&self, now: Instant) -> bool {
-        self.unheard % 2 == 1 || self.tcp_until.is_some_and(|until| now < until)
+    /// Whether to ask this by TCP: UDP brings no answers here, or brought none to this question the last time. It may be lost for its
+    /// length, or UDP may be blocked.
+    pub fn wants_tcp(&mut self, name: &Name, kind: RecordType, now: Instant) -> bool {
+        let before = self.unheard.len();
+        self.unheard.retain(|unheard| *unheard != (name.clone(), kind));
+        self.unheard.len() < before || self.tcp_until.is_some_and(|until| now < until)
     }
 
-    pub fn note_udp_silence(&mut self) {
-        self.unheard = self.unheard.saturating_add(1);
+    pub fn note_udp_silence(&mut self, name: &Name, kind: RecordType) {
+        if self.unheard.len() == MAX_UNHEARD {
+            self.unheard.pop_front();
+        }
+        self.unheard.push_back((name.clone(), kind));
     }
 
     pub fn note_udp_answer(&mut self) {
-        (self.unheard, self.lost) = (0, 0);
+        self.lost = 0;
     }
 
     /// TCP was tried where UDP had brought nothing: did it answer within the time that UDP had?
     pub fn note_tcp_instead(&mut self, answered: Option<Duration>, now: Instant) {
         let quick = answered.is_some_and(|took| took < PATIENCE.0);
-        match answered {
-            Some(_) => self.unheard = 0,
-            None => self.unheard = self.unheard.saturating_add(1),
-        }
         self.lost = if quick { self.lost + 1 } else { 0 };
         if self.lost >= LOST_FOR_TCP {
             self.lost = 0;
@@ -439,6 +446,48 @@ mod tests {
         assert!(pool.problem().is_some(), "an answer that refuses helps nobody");
         pool.get(&address(1)).unwrap().note_alive();
         assert_eq!(pool.problem(), None);
+    }
+
+    #[test]
+    fn the_fit_come_before_the_unknown_and_the_unfit_before_the_dead() {
+        let now = Instant::now();
+        let mut pool = Pool::new(Upstreams::Listed((1..=4).map(address).collect()));
+        let unfit = Fitness::Unfit(vec!["gives no signatures".into()]);
+        pool.get(&address(1)).unwrap().note_failure("is silent".into(), now);
+        pool.get(&address(1)).unwrap().note_failure("is silent".into(), now);
+        pool.get(&address(2)).unwrap().fitness = unfit.clone();
+        pool.get(&address(4)).unwrap().fitness = Fitness::Fit;
+        pool.get(&address(3)).unwrap().note_answer(Duration::ZERO);
+        assert_eq!(pool.order(now), [4, 3, 2, 1].map(address));
+        assert_eq!(pool.problem(), None);
+        assert!(pool.unfit_words().unwrap().starts_with("the DNS resolver 192.0.2.2 is unfit for DNSSEC: it gives no signatures. "));
+        // Of those that answer none is fit.
+        pool.get(&address(3)).unwrap().fitness = unfit.clone();
+        pool.get(&address(4)).unwrap().fitness = unfit;
+        assert!(pool.problem().unwrap().contains("tls://9.9.9.9#dns.quad9.net"));
+        pool.forget_fitness();
+        assert_eq!((pool.problem(), pool.unfit_words()), (None, None));
+    }
+
+    #[test]
+    fn tcp_takes_over_where_udp_brings_nothing() {
+        let now = Instant::now();
+        let mut upstream = Pool::new(Upstreams::Listed(vec![address(1)])).list.remove(0);
+        let (root, kind) = (Name::root(), RecordType::NS);
+        let quick = Some(Duration::from_millis(20));
+        // What TCP did for one question that UDP had lost. Others, and the same the next time, are asked by UDP.
+        for took in [quick, Some(Duration::from_secs(2)), quick, None] {
+            upstream.note_udp_silence(&root, kind);
+            assert!(!upstream.wants_tcp(&root, RecordType::SOA, now) && upstream.wants_tcp(&root, kind, now));
+            upstream.note_tcp_instead(took, now);
+            assert!(!upstream.wants_tcp(&root, kind, now), "{took:?}");
+        }
+        for _ in 0..LOST_FOR_TCP {
+            upstream.note_tcp_instead(quick, now);
+        }
+        assert!(upstream.wants_tcp(&root, kind, now) && !upstream.wants_tcp(&root, kind, now + PLAIN_FOR));
+        (0..100).for_each(|_| upstream.note_udp_silence(&root, kind));
+        assert_eq!(upstream.unheard.len(), MAX_UNHEARD);
     }
 
     #[test]

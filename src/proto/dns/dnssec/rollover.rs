@@ -298,7 +298,8 @@ impl Rollover {
         let signers = Signers { zone: &self.zone, keys, when, sha1: Sha1::Refused };
         let mut why = "no key that is believed has signed them".to_owned();
         for signature in set.signatures.iter().take(MAX_SIGNATURES).filter(|signature| keys.iter().any(|key| key.tag == signature.tag)) {
-            let alone = RrSet { signatures: vec![signature.clone()], ..set.clone() };
+            let mut alone = set.clone();
+            alone.signatures = vec![signature.clone()];
             let checked = loop {
                 match signers.check(&alone, budget) {
                     Err(Halt::Pause) => budget.resume(),
