@@ -170,7 +170,7 @@ pub const TABLE: &[Key] = &[
     key!("outbound.private-addresses", Kind::Switch, Without::Value("false"), "true", Live,
         "Deliver to mail servers at loopback and private addresses too; for tests and closed networks."),
     key!("dns.upstream", Kind::Upstreams, Without::Nothing("those of /etc/resolv.conf"), "[\"192.0.2.53\", \"tls://9.9.9.9#dns.quad9.net\"]", Live,
-        "The recursive resolvers to ask, instead of those of the system; tls:// asks encrypted, and never otherwise. Dates of certificates count once the time is certain."),
+        "The recursive resolvers to ask, instead of those of the system; tls:// asks encrypted, and never otherwise."),
     key!("tls.certificate", Kind::Path, Without::Nothing("Pipit makes its own"), "\"/etc/ssl/mail/fullchain.pem\"", Restart,
         "The certificate chain for TLS, in PEM."),
     key!("tls.key", Kind::Path, Without::Nothing("Pipit makes its own"), "\"/etc/ssl/mail/key.pem\"", Restart,
