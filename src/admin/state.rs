@@ -15,6 +15,7 @@ use crate::host::memory;
 use crate::mail::date::UnixTime;
 use crate::metrics::Gauge;
 use crate::metrics::MessageOutcome;
+use crate::net::clock::Certainty;
 use crate::store::accounts;
 use crate::store::check as store_check;
 use crate::store::queue;
