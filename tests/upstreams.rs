@@ -115,6 +115,7 @@ fn what_an_upstream_cannot_do_is_worked_around() {
         (Way::CookieOnce, (4, 0), 0),
         (Way::CookieNever, (6, 3), 1),
         (Way::CookieLost, (3, 2), 1),
+        (Way::CookieLostOnlyUdp, (4, 0), 0),
     ];
     for (way, queries, connections) in rows {
         let odd = Odd::of(way);

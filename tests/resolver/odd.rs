@@ -60,6 +60,8 @@ pub enum Way {
     CookieNever,
     /// Gives a cookie with the first answer by UDP only.
     CookieLost,
+    /// the same without TCP
+    CookieLostOnlyUdp,
 }
 
 /// What came in.
@@ -120,7 +122,7 @@ impl Odd {
         let odd = Odd { address, inner: Arc::new(inner) };
         let (by_udp, by_tcp) = (Arc::clone(&odd.inner), Arc::clone(&odd.inner));
         thread::spawn(move || by_udp.serve_udp(&socket));
-        if way != Way::OnlyUdp {
+        if !matches!(way, Way::OnlyUdp | Way::CookieLostOnlyUdp) {
             thread::spawn(move || {
                 for stream in listener.incoming() {
                     let (inner, stream) = (Arc::clone(&by_tcp), stream.unwrap());
@@ -199,7 +201,9 @@ impl Inner {
                 Way::Truncates | Way::Backwards(_) | Way::ClosesAfterOne | Way::Closes | Way::OtherQuestion | Way::TruncatesForEver => {
                     answer = cut(&buffer[..length])
                 }
-                Way::CookieOnce | Way::CookieNever | Way::CookieLost => answer = self.with_cookie(&buffer[..length], answer, before),
+                Way::CookieOnce | Way::CookieNever | Way::CookieLost | Way::CookieLostOnlyUdp => {
+                    answer = self.with_cookie(&buffer[..length], answer, before);
+                }
                 Way::Fine | Way::OnlyUdp | Way::LosesAbove(_) | Way::LosesAllAbove(_) | Way::OtherPort => {}
             }
             if answer.len() > 1232 && !matches!(self.way, Way::LosesAbove(_)) {
@@ -217,7 +221,7 @@ impl Inner {
         match self.way {
             Way::CookieOnce if !has_it => write_reply(&message, &Reply::of(Rcode::BAD_COOKIE), 1232),
             Way::CookieNever => write_reply(&message, &Reply::of(Rcode::BAD_COOKIE), 1232),
-            Way::CookieLost if before > 0 => {
+            Way::CookieLost | Way::CookieLostOnlyUdp if before > 0 => {
                 // The option is the last thing: 4 octets and 16.
                 answer.truncate(answer.len() - 20);
                 let length = answer.len() - 2;

@@ -198,6 +198,11 @@ impl Resolver {
                 self.upstream(asking.upstream, |upstream| upstream.letters = Letters::Small);
                 Ok(None)
             }
+            // It may have given cookies up, and have no TCP to say so: it is asked once more as if it had never given one.
+            Err(_) if by == Transport::Udp && query.has_server_cookie() => {
+                self.upstream(asking.upstream, Upstream::forget_cookie);
+                Ok(None)
+            }
             // It was tried because UDP had no answer: that there is no TCP either says no more.
             Err(fault) if instead => {
                 self.upstream(asking.upstream, |upstream| upstream.note_tcp_instead(None, now));

@@ -40,8 +40,8 @@ use crate::proto::dns::upstream::UpstreamAddress;
 
 /// Without use; RFC 7766 section 6.2.3 says "of the order of a few seconds".
 pub const IDLE: Duration = Duration::from_secs(10);
-/// Queries waiting on one connection.
-const MAX_IN_FLIGHT: usize = 32;
+/// Queries waiting on one connection: as many exchanges as there are at a time, so that none waits for another's answer.
+const MAX_IN_FLIGHT: usize = 64;
 /// Answers nobody waits for any more, still to come: a server that owes more is asked on another connection.
 const MAX_OWED: usize = 64;
 /// For connecting and the handshake together: less than the patience for an answer, so that it is said what failed.
