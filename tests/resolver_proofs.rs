@@ -327,18 +327,31 @@ fn links_are_followed_where_an_upstream_stops_at_them() {
 }
 
 #[test]
-fn failures_of_a_stripping_upstream_are_forgotten_when_another_takes_over() {
+fn failures_of_our_own_side_are_forgotten_when_it_is_mended() {
     static STRIPS: AtomicBool = AtomicBool::new(true);
-    let upstream = Signed::start(|_, said| {
+    let (_, answers) = signed::recorded();
+    let upstream = Signed::start(move |asked, said| {
+        // What a probe asks for, and nobody recorded: DS records of com, and a name that chance made.
+        if asked.is("com", RecordType::DS) {
+            *said = answers[&(name("test"), RecordType::DS)].clone();
+            said.answer.iter_mut().for_each(|record| record.owner = name("com"));
+        } else if asked.kind == RecordType::A && said.rcode == Rcode::SERV_FAIL {
+            *said = answers[&(name("nothing"), RecordType::A)].clone();
+        }
         if STRIPS.load(Ordering::SeqCst) {
             said.strip();
         }
     });
     let scene = Scene::of(&[&upstream]);
-    assert_eq!(scene.trouble("www.p256.test").cause, TroubleCause::Ours);
+    run(scene.resolver.probe_upstreams());
+    // For a minute, then for two.
+    for _ in 0..2 {
+        assert_eq!(scene.trouble("www.p256.test").cause, TroubleCause::Ours);
+        scene.hand.advance(Duration::from_secs(61));
+    }
     STRIPS.store(false, Ordering::SeqCst);
-    let other = Signed::honest();
-    scene.resolver.set_upstreams(Upstreams::Listed(vec![other.address.into()]));
+    assert_eq!(scene.trouble("www.p256.test").errors.last().unwrap().code, InfoCode::CACHED_ERROR);
+    run(scene.resolver.probe_upstreams());
     assert_eq!(scene.state("www.p256.test"), Secure);
 }
 

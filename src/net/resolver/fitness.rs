@@ -143,7 +143,12 @@ impl Resolver {
                 shown.clone().map(|shown| std::mem::replace(&mut upstream.fitness, shown))
             });
             match (before.flatten(), shown) {
-                (Some(before), Some(shown)) if before != shown => tell(&address, &shown),
+                (Some(before), Some(shown)) if before != shown => {
+                    tell(&address, &shown);
+                    if shown == Fitness::Fit {
+                        self.0.cache.borrow_mut().forget_our_failures();
+                    }
+                }
                 _ => {}
             }
         }
