@@ -24,6 +24,7 @@ use crate::mail::date::UnixTime;
 use crate::mail::domain::Domain;
 use crate::mail::enhanced::EnhancedStatus;
 use crate::mail::envelope::RequireTls;
+use crate::mail::path::ReversePath;
 use crate::net::breathe::breathe;
 use crate::net::clock::Certainty;
 use crate::net::deadline::sleep;
@@ -36,6 +37,7 @@ use crate::outbound::converse::MAX_RECIPIENTS;
 use crate::outbound::converse::Why;
 use crate::outbound::ledger::End;
 use crate::outbound::ledger::Ledger;
+use crate::outbound::schedule::Patience;
 use crate::outbound::schedule::Schedule;
 use crate::outbound::scheduler::latest_due;
 use crate::outbound::settle;
@@ -64,7 +66,7 @@ use crate::store::queue::RecipientState;
 /// at which a host stalls each time gets another order; what was claimed is put back.
 const LONGEST: Duration = Duration::from_secs(300);
 /// Claims of an unreachable destination that share its outcome one by one, so that their ages are looked at; further
-/// mail is put off all at once.
+/// mail is put off all at once, unless it is time to tell senders.
 const SHARED_ROUNDS: usize = 10;
 /// Without a message settled or a chunk of one taken for so long, the place behind the gate goes to whoever waits: a host
 /// that stalls may take minutes (R11). The visit itself goes on.
@@ -358,6 +360,7 @@ impl<L: Lookup> Visit<'_, L> {
     async fn conclude(&self, mut claims: Vec<Claimed>, fate: Fate, place: Option<&Place>) {
         let mut rounds = 0;
         while !claims.is_empty() {
+            let is_news = matches!(fate, Fate::Deferred(_)) && claims.iter().any(|claim| self.is_news(claim));
             let settled = claims.iter().map(|claim| {
                 let recipients = claim.recipients.iter().map(|(n, recipient)| (*n, recipient.clone(), fate.clone())).collect();
                 let attempted = Attempted { id: claim.id, message: &claim.message, place, schedule: self.schedule, recipients };
@@ -366,7 +369,8 @@ impl<L: Lookup> Visit<'_, L> {
             together(settled.collect()).await;
             rounds += 1;
             match &fate {
-                Fate::Deferred(why) | Fate::Blind(why) if rounds >= SHARED_ROUNDS => {
+                // Where senders hear of a delay or the end, what is behind may be as old: it must not wait for another visit.
+                Fate::Deferred(why) | Fate::Blind(why) if rounds >= SHARED_ROUNDS && !is_news => {
                     // As late as the latest of these, so that the waits grow for a large queue, too.
                     let dues = claims.iter().flat_map(|claim| &claim.recipients).map(|(_, recipient)| recipient.due);
                     let blind = if matches!(fate, Fate::Blind(_)) { Counts::No } else { Counts::Yes };
@@ -376,6 +380,17 @@ impl<L: Lookup> Visit<'_, L> {
             }
             claims = self.claim().await;
         }
+    }
+
+    /// Whether one more failure is told to the sender of a message, or ends it.
+    fn is_news(&self, claim: &Claimed) -> bool {
+        let (now, past) = (self.service.clock.now(), self.service.busy.past.borrow());
+        let can_hear = claim.message.reverse_path != ReversePath::Null;
+        claim.recipients.iter().any(|(_, recipient)| match self.schedule.patience(past.life(&claim.message, recipient.attempts), now) {
+            Patience::Fresh => false,
+            Patience::Late => can_hear && !recipient.delay_told && recipient.notify.wants_delay(),
+            Patience::Over => true,
+        })
     }
 
     async fn put_off(&self, why: &Why, place: Option<&Place>, due: Option<UnixTime>, wait: Counts) {

@@ -18,6 +18,7 @@ use crate::outbound::converse::HostFailure;
 use crate::outbound::converse::LACKS_EIGHT_BIT;
 use crate::outbound::converse::Outcome;
 use crate::outbound::converse::Outgoing;
+use crate::outbound::converse::TOO_BIG;
 use crate::outbound::converse::Transaction;
 use crate::outbound::converse::Why;
 use crate::outbound::recoded;
@@ -31,6 +32,7 @@ use crate::outbound::settle::Place;
 use crate::outbound::source::StoredMessage;
 use crate::outbound::visit::Visit;
 use crate::proto::dns::lookup::Lookup;
+use crate::proto::smtp::client::offers::SizeOffer;
 use crate::proto::smtp::client::words::Stage;
 use crate::store::QueueId;
 use crate::store::queue::Claimed;
@@ -247,6 +249,12 @@ impl<'v, 's, L: Lookup> Worker<'v, 's, L> {
             // Another host may take it as it is.
             Some(Err(obstacle)) => return Left { onward: open, why: Some(hindered(obstacle)), ..Left::default() },
         };
+        // Too large only by what we made of it: another host may take it as it is.
+        if let (Some(recoded), SizeOffer::AtMost(limit)) = (recoded, offers.size)
+            && (message.size..recoded.size).contains(&limit)
+        {
+            return Left { onward: open, why: Some(grown(recoded.size, limit)), ..Left::default() };
+        }
         let transaction = Transaction {
             reverse_path: &message.reverse_path,
             recipients: open.iter().map(outgoing).collect(),
@@ -320,6 +328,12 @@ fn hindered(obstacle: &Obstacle) -> Why {
         }
         Obstacle::Unread(trouble) => Why { status: UNREAD, reply: None, text: format!("the message cannot be read here: {trouble}") },
     }
+}
+
+fn grown(size: u64, limit: u64) -> Why {
+    let text =
+        format!("the host does not take 8-bit text, and without it the message has {size} octets, of which it takes at most {limit}");
+    Why { status: TOO_BIG, reply: None, text }
 }
 
 /// A refusal by policy (5.7.x) at the first attempt, perhaps only for the address from which we came.

@@ -88,6 +88,18 @@ impl Person {
         person
     }
 
+    /// At either port for people, greeted under TLS.
+    async fn at(scene: &Scene, tls: &Tls, port: Port) -> Person {
+        if port == Port::Submissions {
+            return Person::arrive(scene, tls, PEER).await;
+        }
+        let mut plain = crate::scene::Client::greeted(scene.at_door(tls.door.clone(), PEER)).await;
+        plain.say("STARTTLS", "220 ").await;
+        let mut person = Person::secured(plain.into_stream(), &tls.connector).await;
+        person.say("EHLO phone.local", "250 ").await;
+        person
+    }
+
     async fn secured(stream: Stream, connector: &TlsConnector) -> Person {
         let name = ServerName::try_from("mx.home.test").unwrap();
         Person { stream: connector.connect(name, stream).await.unwrap(), read: Vec::new() }
@@ -252,24 +264,26 @@ fn eight_bits_are_noticed_whatever_was_declared() {
 
 #[test]
 fn nobody_sends_in_the_name_of_another() {
-    play("", |scene| async move {
-        let tls = tls(Port::Submissions);
-        let mut ann = Person::arrive(&scene, &tls, PEER).await;
-        ann.log_in("ann", PASSWORD, "235 ").await;
-        for foreign in ["bob@home.test", "nobody@home.test", "ann@elsewhere.test", "postmaster@home.test"] {
-            ann.say(&format!("MAIL FROM:<{foreign}>"), "550 5.7.1").await;
-        }
-        for own in ["<>", "<ann@home.test>", "<Ann+x@HOME.test>", "<info@home.test>"] {
-            ann.say(&format!("MAIL FROM:{own}"), "250 ").await;
+    for port in [Port::Submissions, Port::Submission] {
+        play("", |scene| async move {
+            let mut ann = Person::at(&scene, &tls(port), port).await;
+            ann.say("MAIL FROM:<ann@home.test>", "530 5.7.0").await;
+            ann.log_in("ann", PASSWORD, "235 ").await;
+            for foreign in ["bob@home.test", "nobody@home.test", "ann@elsewhere.test", "postmaster@home.test"] {
+                ann.say(&format!("MAIL FROM:<{foreign}>"), "550 5.7.1").await;
+            }
+            for own in ["<>", "<ann@home.test>", "<Ann+x@HOME.test>", "<info@home.test>"] {
+                ann.say(&format!("MAIL FROM:{own}"), "250 ").await;
+                ann.say("RSET", "250 ").await;
+            }
+            ann.say("MAIL FROM:<ann@home.test>", "250 ").await;
+            for refused in ["nobody@home.test", "ann@mx.home.test"] {
+                ann.say(&format!("RCPT TO:<{refused}>"), "550 5.1.1").await;
+            }
             ann.say("RSET", "250 ").await;
-        }
-        ann.say("MAIL FROM:<ann@home.test>", "250 ").await;
-        for refused in ["nobody@home.test", "ann@mx.home.test"] {
-            ann.say(&format!("RCPT TO:<{refused}>"), "550 5.1.1").await;
-        }
-        ann.say("RSET", "250 ").await;
-        scene
-    });
+            scene
+        });
+    }
 }
 
 /// The owner takes home.test out of the file while ann is in a session; her account and its mail stay.
@@ -316,16 +330,17 @@ fn the_header_speaks_for_the_account_alone() {
         ("From: ann@home.test <ann@home.test> bob@home.test\r\n\r\n", "550 5.6.0"),
         ("From: ann+x@home.test, info@home.test\r\nSender: ann@home.test\r\n\r\n", "250 2.0.0"),
     ];
-    play("", |scene| async move {
-        let tls = tls(Port::Submissions);
-        let mut ann = Person::arrive(&scene, &tls, PEER).await;
-        ann.log_in("ann@home.test", PASSWORD, "235 ").await;
-        for (message, reply) in rows {
-            ann.hand_in(&["bob@elsewhere.test"], message, reply).await;
-        }
-        assert_eq!(scene.service.store.read(queue::counts).unwrap().messages, 1);
-        scene
-    });
+    for port in [Port::Submissions, Port::Submission] {
+        play("", |scene| async move {
+            let mut ann = Person::at(&scene, &tls(port), port).await;
+            ann.log_in("ann@home.test", PASSWORD, "235 ").await;
+            for (message, reply) in rows {
+                ann.hand_in(&["bob@elsewhere.test"], message, reply).await;
+            }
+            assert_eq!(scene.service.store.read(queue::counts).unwrap().messages, 1);
+            scene
+        });
+    }
 }
 
 #[test]

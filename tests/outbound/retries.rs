@@ -195,6 +195,32 @@ fn a_large_queue_without_resolvers_grows_no_older() {
     });
 }
 
+/// More than one visit looks at one by one: nobody's notice waits behind the others, and nobody is kept longer.
+#[test]
+fn each_sender_to_a_dead_host_hears_in_time_however_many_wait() {
+    play("", |scene| async move {
+        scene.zone.add("dead.test. MX 10 mx.dead.test.\nmx.dead.test. A 127.0.0.77");
+        let mut ids = Vec::new();
+        for letter in 0..6 {
+            let to: Vec<String> = (0..500).map(|number| format!("u{letter}x{number}@dead.test")).collect();
+            ids.push(scene.send(Letter::to(&to.iter().map(String::as_str).collect::<Vec<_>>())).await);
+        }
+        scene.quiet().await;
+        let left = || ids.iter().flat_map(|id| scene.recipients(*id)).collect::<Vec<_>>();
+        let (mut visits, mut told) = (0, None);
+        while let Some(time) = scene.to_next_due().await {
+            visits += 1;
+            if time == BEGIN.plus(4 * HOUR) {
+                told = Some(left().iter().filter(|recipient| recipient.delay_told).count());
+            }
+            assert!(time <= BEGIN.plus(5 * DAY), "{} wait for longer", left().len());
+        }
+        assert_eq!(told, Some(3000), "of the delay");
+        assert!(visits < 100, "{visits}: they still wait together");
+        scene
+    });
+}
+
 #[test]
 fn a_clock_that_went_ahead_and_was_set_right_is_believed_on_a_word() {
     play("", |scene| async move {

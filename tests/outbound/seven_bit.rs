@@ -57,6 +57,28 @@ fn a_recoded_message_may_grow_too_large() {
     });
 }
 
+/// What it grows by is our doing: another host may take it as it is.
+#[test]
+fn a_message_that_grows_too_large_goes_to_a_host_that_takes_it_as_it_is() {
+    play("", |scene| async move {
+        scene.zone.add("peer.test. MX 20 b.peer.test.\nb.peer.test. A 127.0.0.2");
+        let (old, other) = (scene.domain("peer.test", 1), scene.peer(2));
+        old.answer("EHLO", "250-peer.test|250 SIZE 1000");
+        let text = "äöüß und Text\r\n".repeat(30);
+        scene.send(letter(TEXT, &text)).await;
+        scene.quiet().await;
+        assert_eq!((old.count("MAIL"), other.messages().len(), scene.inbox().len()), (0, 1, 0), "{:?}", scene.inbox());
+        assert!(other.messages()[0].ends_with(&text));
+        // Nobody takes it: then it goes back.
+        other.answer("EHLO", "250-peer.test|250 SIZE 1000");
+        scene.send(letter(TEXT, &text)).await;
+        scene.quiet().await;
+        let inbox = scene.inbox();
+        assert!(inbox.len() == 1 && inbox[0].contains("Status: 5.3.4\r\n"), "{inbox:?}");
+        scene
+    });
+}
+
 #[test]
 fn a_message_that_must_not_change_goes_to_a_host_that_takes_it() {
     play("", |scene| async move {
