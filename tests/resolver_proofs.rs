@@ -447,6 +447,28 @@ fn what_was_under_way_when_beliefs_changed_is_neither_kept_nor_shared() {
 }
 
 #[test]
+fn a_second_try_by_former_beliefs_leaves_no_zones_behind() {
+    let spoilt = AtomicBool::new(false);
+    let upstream = Signed::start(move |asked, said| {
+        said.delay = Some(Duration::from_millis(30));
+        if asked.is("www.p256.test", RecordType::A) && !spoilt.swap(true, Ordering::Relaxed) {
+            said.spoil(RecordType::RRSIG);
+        }
+    });
+    let scene = Scene::of(&[&upstream]);
+    let executor = smol::LocalExecutor::new();
+    pipit::net::run(&executor, async {
+        let resolver = scene.resolver.clone();
+        let before = executor.spawn(async move { resolver.query(&name("www.p256.test"), RecordType::A).await.state() });
+        smol::Timer::after(Duration::from_millis(50)).await;
+        let stranger = Anchors::parse(&format!(". DS 1 13 2 {}", "ab".repeat(32))).unwrap();
+        scene.resolver.set_beliefs(Beliefs { policy: Policy { anchors: Rc::new(stranger), ..policy() }, ..Beliefs::default() });
+        assert_eq!(before.await, Secure, "the second try, by what was believed when it began");
+        assert_eq!(scene.resolver.query(&name("www.p256.test"), RecordType::A).await.state(), Bogus);
+    });
+}
+
+#[test]
 fn a_lookup_sends_sixty_queries_at_most() {
     // An unsigned answer in a deep signed zone is looked into label by label, and each answer is got by TCP only.
     let deep = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.v6.test";

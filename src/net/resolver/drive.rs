@@ -11,6 +11,7 @@ use std::rc::Rc;
 use crate::net::breathe::breathe;
 use crate::net::clock::Certainty;
 use crate::net::deadline::Deadline;
+use crate::net::resolver::Generation;
 use crate::net::resolver::Key;
 use crate::net::resolver::Resolver;
 use crate::net::resolver::ask::Answered;
@@ -50,6 +51,12 @@ enum Memory {
     Unused,
 }
 
+/// What walks go by, read at one moment: zones that they prove are kept only as long as nothing else is believed.
+struct Basis {
+    policy: Policy,
+    generation: Generation,
+}
+
 /// What one upstream gave in a walk.
 struct Share {
     upstream: UpstreamAddress,
@@ -76,19 +83,19 @@ impl Resolver {
         if self.is_believing() {
             return self.believe(key, &mut budget).await;
         }
-        let policy = self.0.beliefs.borrow().policy.clone();
-        let mut first = self.walk(key, &policy, (&Way::usual(), Memory::Used), &mut budget).await;
+        let mut basis = Basis { policy: self.0.beliefs.borrow().policy.clone(), generation: self.0.generation.get() };
+        let mut first = self.walk(key, &basis, (&Way::usual(), Memory::Used), &mut budget).await;
         if !first.is_doubtful() {
             return first.into_verdict(self);
         }
         self.0.metrics.dns_second_tries.add_one();
-        let mut policy = Policy { limits: left(policy.limits, first.verdict.used), ..policy };
+        basis.policy.limits = left(basis.policy.limits, first.verdict.used);
         for (way, time) in self.other_ways(&first) {
             let whole = budget.deadline;
             budget.deadline = Deadline::after(whole.left() / time);
-            let second = self.walk(key, &policy, (&way, Memory::Unused), &mut budget).await;
+            let second = self.walk(key, &basis, (&way, Memory::Unused), &mut budget).await;
             budget.deadline = whole;
-            policy.limits = left(policy.limits, second.verdict.used);
+            basis.policy.limits = left(basis.policy.limits, second.verdict.used);
             match &second.verdict.outcome {
                 Outcome::Proved { .. } => {
                     first.main_source().inspect(|source| self.suspect(source));
@@ -116,9 +123,9 @@ impl Resolver {
         ways
     }
 
-    async fn walk(&self, key: &Key, policy: &Policy, (way, memory): (&Way, Memory), budget: &mut Budget) -> Course {
-        let (when, generation) = (self.when(), self.0.generation.get());
-        let mut walk = Walk::new(key.clone(), policy, when);
+    async fn walk(&self, key: &Key, basis: &Basis, (way, memory): (&Way, Memory), budget: &mut Budget) -> Course {
+        let when = self.when();
+        let mut walk = Walk::new(key.clone(), &basis.policy, when);
         let mut told = HashSet::new();
         let mut course = Course::new(key);
         let mut input = Input::Continue;
@@ -141,8 +148,8 @@ impl Resolver {
         // The walk holds the verdict too: without it there is nothing to copy.
         drop(walk);
         course.verdict = Rc::unwrap_or_clone(verdict);
-        course.note_anchor(policy);
-        if self.0.generation.get() == generation {
+        course.note_anchor(&basis.policy);
+        if self.0.generation.get() == basis.generation {
             self.remember_zones(&course.verdict.chain, when);
         }
         course
