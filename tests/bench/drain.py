@@ -216,7 +216,7 @@ def compare(outcome, base, chosen):
             for name in order if number % 2 == 0 else order[::-1]:
                 room = os.path.join(base, f"{name}-{number}")
                 os.makedirs(room)
-                settings = {"outbound": {"port": PORT, "private-addresses": True, **pairs(chosen.outbound)}, "dns": {"upstream": [dns.address]}}
+                settings = {"outbound": {"port": PORT, "private-addresses": True, **pairs(chosen.outbound)}, "dns": dns.settings}
                 with (Ours(room, settings=settings, limits={"message-size": "1M"}) if name == "pipit" else Relay(room, world)) as server:
                     server.start()
                     found.setdefault(name, []).append(drain(server, base, recipients, live))
@@ -271,7 +271,7 @@ def start_with_a_full_queue(outcome, base, chosen):
     room = os.path.join(base, "start")
     os.makedirs(room)
     with Dns(wildcard=lambda name: f"{name} SERVFAIL" if name.startswith("d") else None) as dns:
-        settings = {"outbound": {"port": PORT, "private-addresses": True, "first-retry": "1d", "longest-retry": "1d"}, "dns": {"upstream": [dns.address]}}
+        settings = {"outbound": {"port": PORT, "private-addresses": True, "first-retry": "1d", "longest-retry": "1d"}, "dns": dns.settings}
         with Ours(room, settings=settings) as server:
             server.start()
             empty = starts(server)

@@ -167,7 +167,7 @@ def main():
     patience = random.Random(chosen.seed + 1)
     with Outcome("crash/deliveries") as outcome, Scratch("deliveries") as base, Dns(zone) as dns, Sink(HOSTS.values(), port, lambda: patience.uniform(0.02, 0.3)) as sink:
         sink.mute_every = 40 if chosen.fault == "mute" else 0
-        settings = {"outbound": {"port": port, "private-addresses": True, "first-retry": "1s", "longest-retry": "2s", "destinations": 20}, "dns": {"upstream": [dns.address]}}
+        settings = {"outbound": {"port": port, "private-addresses": True, "first-retry": "1s", "longest-retry": "2s", "destinations": 20}, "dns": dns.settings}
         outcome.note(f"{chosen.rounds} rounds, {chosen.messages} messages, seed {chosen.seed}")
         with (Relay(base, port) if chosen.server == "postfix" else Pipit(base, settings=settings)) as under_test:
             under_test.start()

@@ -240,7 +240,7 @@ def main():
     (port,) = free_ports(1)
     zone = f"peer.test MX 10 mx.peer.test\nmx.peer.test A {SINK}"
     with Outcome("peers/clients") as outcome, Scratch("clients") as base, Dns(zone) as dns, Sink([SINK], port) as sink:
-        settings = {"outbound": {"port": port, "private-addresses": True, "first-retry": "1s", "longest-retry": "2s"}, "dns": {"upstream": [dns.address]}}
+        settings = {"outbound": {"port": port, "private-addresses": True, "first-retry": "1s", "longest-retry": "2s"}, "dns": dns.settings}
         with Pipit(base, settings=settings) as ours:
             ours.start()
             ours.add_users(["bob@home.test"])

@@ -355,7 +355,7 @@ def main():
     chosen = options.parse_args()
     (port,) = free_ports(1)
     with Outcome("peers/outgoing") as outcome, Scratch("outgoing") as base, Dns(ZONE) as dns:
-        settings = {"outbound": {"port": port, "private-addresses": True, "first-retry": "1s", "longest-retry": "2s"}, "dns": {"upstream": [dns.address]}}
+        settings = {"outbound": {"port": port, "private-addresses": True, "first-retry": "1s", "longest-retry": "2s"}, "dns": dns.settings}
         with Pipit(base, settings=settings) as ours, Postfix(base, f"[127.0.0.1]:{ours.port}", host=PEER, port=port) as peer:
             peer.prepare()
             peer.configure(virtual_mailbox_domains=RECEIVED_THERE, relay_domains="home.test, bouncer.test",

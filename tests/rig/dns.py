@@ -6,7 +6,7 @@ Usage:   with Dns("peer.test MX 10 mx.peer.test\nmx.peer.test A 127.0.0.2") as d
          A line is `NAME TYPE VALUE`: MX, A, AAAA, CNAME, TXT, PTR, NS, or a fault of the whole name: `NAME SERVFAIL`, `NAME REFUSED`,
          `NAME SILENT` (no answer at all), `NAME DELAY SECONDS`; `NAME MX SERVFAIL` breaks one type. `wildcard(name)` gives lines
          for names not in the zone, or None. As a program: `dns.py PORT [FILE]` (for a look with dig).
-Result:  UDP and TCP on one free port; `address` as text; `asked` counts (name, type). Unknown names are NXDOMAIN, known
+Result:  UDP and TCP on one free port; `address` as text, `settings` for pipit.toml; `asked` counts (name, type). Unknown names are NXDOMAIN, known
          names without that type NODATA, both with an SOA; the question comes back letter for letter, EDNS is answered with EDNS.
 """
 
@@ -100,6 +100,11 @@ class Dns:
     @property
     def address(self):
         return f"{self.host}:{self.port}"
+
+    @property
+    def settings(self):
+        """The table `dns` of pipit.toml. Nothing is signed here: Pipit must take this server's word, or all mail would wait."""
+        return {"upstream": [self.address], "trust-ad": True}
 
     def add(self, text):
         """Take lines into the zone."""
