@@ -37,6 +37,7 @@ use pipit::proto::dns::dnssec::anchor::Anchors;
 use pipit::proto::dns::dnssec::walk::Outcome;
 use pipit::proto::dns::dnssec::walk::Policy;
 use pipit::proto::dns::lookup::InfoCode;
+use pipit::proto::dns::lookup::Lookup;
 use pipit::proto::dns::lookup::Trouble;
 use pipit::proto::dns::lookup::ValidationState;
 use pipit::proto::dns::name::Name;
@@ -463,7 +464,7 @@ fn the_fit_one_is_asked_and_the_owner_is_told_about_the_other() {
     let _ = unfit.seen();
     assert_eq!(scene.state("www.p256.test"), ValidationState::Secure);
     assert_eq!(unfit.seen(), []);
-    assert_eq!(scene.resolver.problem(), None);
+    assert_eq!((scene.resolver.problem(), scene.resolver.doubt()), (None, None));
     let words = scene.resolver.unfit_words().unwrap();
     assert!(words.contains(&format!("{} is unfit for DNSSEC: it gives no signatures", unfit.address)), "{words}");
     // What the owner is told to write can be written.
@@ -478,6 +479,7 @@ fn the_fit_one_is_asked_and_the_owner_is_told_about_the_other() {
     assert_eq!(trouble.state(), ValidationState::Bogus);
     assert!((9..=12).contains(&trouble.errors[0].code.0), "{trouble}");
     assert!(trouble.errors[0].text.contains(&format!("upstream {} gives no signatures", unfit.address)), "{trouble}");
+    assert_eq!(scene.resolver.doubt(), scene.resolver.unfit_words(), "nothing that it says may turn mail away");
 }
 
 #[test]

@@ -95,7 +95,23 @@ pub async fn gather(
     let Some(name) = Name::from_domain(domain) else {
         return permanent(NO_SUCH_DOMAIN, format!("the domain {domain} cannot be asked for in the DNS"));
     };
-    let answer: Answer<Mx> = dns.lookup(&name).await;
+    match (ask((domain, &name), dns, ourselves, private, random).await, dns.doubt()) {
+        (Route::Permanent(Verdict { text, .. }), Some(why)) => {
+            Route::Blind(Verdict { status: LOOKUP_FAILED, text: format!("{text}, as far as can be told: {why}") })
+        }
+        (route, _) => route,
+    }
+}
+
+/// The route as the DNS has it.
+async fn ask(
+    (domain, name): (&Domain, &Name),
+    dns: &impl Lookup,
+    ourselves: &Ourselves,
+    private: PrivateAddresses,
+    random: &dyn SecureRandom,
+) -> Route {
+    let answer: Answer<Mx> = dns.lookup(name).await;
     let targets = match targets(domain, &answer) {
         Ok(targets) => targets,
         Err(route) => return route,

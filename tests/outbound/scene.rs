@@ -89,6 +89,10 @@ impl Lookup for Zone {
         let table = Table::parse(&self.0.borrow()).unwrap();
         table.lookup(name).await
     }
+
+    fn doubt(&self) -> Option<String> {
+        Table::parse(&self.0.borrow()).unwrap().doubt()
+    }
 }
 
 pub struct Scene {

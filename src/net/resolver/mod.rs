@@ -247,4 +247,8 @@ impl Lookup for Resolver {
     async fn lookup<R: Record>(&self, name: &Name) -> Answer<R> {
         self.query(name, R::TYPE).await.to_answer()
     }
+
+    fn doubt(&self) -> Option<String> {
+        if self.is_believing() { None } else { self.0.pool.borrow().none_is_fit() }
+    }
 }

@@ -376,6 +376,12 @@ impl Pool {
         (!all.is_empty()).then(|| format!("{}. Names cannot be proved through it: {ADVICE}", all.join("; ")))
     }
 
+    /// As `unfit_words`, if nobody who answers is fit, or may be.
+    pub fn none_is_fit(&self) -> Option<String> {
+        let mut alive = self.list.iter().filter(|upstream| !upstream.is_dead());
+        if alive.all(Upstream::is_unfit) { self.unfit_words() } else { None }
+    }
+
     /// What a person should know, if nobody can be asked, or nobody who is fit.
     pub fn problem(&self) -> Option<String> {
         if let (true, Some(why)) = (self.list.is_empty(), &self.unreadable) {
@@ -390,9 +396,8 @@ impl Pool {
                 Upstreams::File(path) => format!("no DNS resolver is known: {} has no usable nameserver line", path.display()),
             });
         }
-        let mut alive = self.list.iter().filter(|upstream| !upstream.is_dead()).peekable();
-        if alive.peek().is_some() {
-            let unfit = if alive.all(Upstream::is_unfit) { self.unfit_words() } else { None };
+        if self.list.iter().any(|upstream| !upstream.is_dead()) {
+            let unfit = self.none_is_fit();
             let told = |why| format!("{why}: the DNS resolvers of before are asked; restart the server to take the new ones");
             return unfit.or_else(|| self.unreadable.as_ref().map(told));
         }

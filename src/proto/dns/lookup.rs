@@ -24,6 +24,9 @@ pub use crate::proto::dns::rdata::Txt;
 pub trait Lookup {
     /// All records of one type at `name`, or at the end of its CNAMEs. Ends within 10 s; dropping it is harmless.
     fn lookup<R: Record>(&self, name: &Name) -> impl Future<Output = Answer<R>>;
+
+    /// Why no answer may turn mail away just now, for a reason of our own, in words (`delivery.md` 2.3). `None`: it may.
+    fn doubt(&self) -> Option<String>;
 }
 
 /// RFC 4035 section 4.3.

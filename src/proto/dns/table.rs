@@ -7,6 +7,7 @@
 //! gone.example.     NXDOMAIN
 //! x.example.        MX SERVFAIL                 (also BOGUS, TIMEOUT; without a type: for every type)
 //! signed.example.   SECURE                      (everything at and below; all else is insecure)
+//! DOUBT no resolver proves anything             (why nothing may be final)
 //! ```
 //! A name without records is NXDOMAIN, one that has others, or names below it, NODATA.
 
@@ -40,6 +41,7 @@ struct Rows {
     records: Vec<RawRecord>,
     faults: Vec<(Name, Option<RecordType>, Fault)>,
     secure: Vec<Name>,
+    doubt: Option<String>,
     asked: RefCell<Vec<(Name, RecordType)>>,
 }
 
@@ -158,6 +160,10 @@ fn failed<R: Record>(owner: Name, links: Vec<Link>, trouble: Trouble) -> Answer<
 impl Rows {
     fn add(&mut self, words: &[&str]) -> Option<()> {
         let (owner, mut rest) = words.split_first()?;
+        if *owner == "DOUBT" {
+            self.doubt = Some(rest.join(" "));
+            return Some(());
+        }
         let owner = Name::parse(owner).ok()?;
         match rest {
             ["SECURE"] => {
@@ -195,6 +201,10 @@ impl Lookup for Table {
     async fn lookup<R: Record>(&self, name: &Name) -> Answer<R> {
         self.0.asked.borrow_mut().push((name.clone(), R::TYPE));
         self.answer(name)
+    }
+
+    fn doubt(&self) -> Option<String> {
+        self.0.doubt.clone()
     }
 }
 
