@@ -21,6 +21,7 @@ use pipit::admin::Instance;
 use pipit::app::anchors::Keeper;
 use pipit::config::check::check;
 use pipit::config::live::Live;
+use pipit::config::settings::TrustAnchor;
 
 use pipit::mail::date::UnixTime;
 use pipit::metrics::Metrics;
@@ -285,8 +286,8 @@ fn a_server_follows_the_keys_of_the_root() {
     pipit::net::run(&smol::LocalExecutor::new(), async {
         let learnt = Rollover::new(Name::root()).seed(&built_in(&["A"]));
         instance.store.write(move |w| anchors::set_root(w, &learnt)).await.unwrap();
-        let (keeper, problem) = Keeper::begin(&instance.store, resolver, &instance.live.current());
-        assert_eq!(problem, None);
+        let keeper = Keeper::begin(&instance.store, resolver, &instance.live.current(), clock.now());
+        assert_eq!(keeper.problem(&instance.live.current()), None);
         show(&["A", "B", "z"], &["A"]);
         keeper.attend(&instance).await;
         let day = |days: i64| begin.plus(days * DAY);
@@ -320,4 +321,56 @@ fn a_server_follows_the_keys_of_the_root() {
         instance.store.clone().close().await;
     });
     std::fs::remove_dir_all(dir).unwrap();
+}
+
+/// What cannot be read is neither written over nor forgotten to be told, until a file of anchors makes it matter no more.
+#[test]
+fn a_damaged_state_is_left_for_a_person() {
+    let dir = std::env::temp_dir().join(format!("pipit-rollover-damaged-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let (clock, hand) = Clock::settable(UnixTime::from_civil(2027, 1, 1, 0).unwrap());
+    let upstream = Signed::honest();
+    let resolver = |metrics| Resolver::new(Upstreams::Listed(vec![UpstreamAddress::Plain(upstream.address)]), clock.clone(), metrics);
+    let first = instance(&dir, &clock, Rc::default());
+    pipit::net::run(&smol::LocalExecutor::new(), async {
+        let learnt = Rollover::new(Name::root()).seed(&built_in(&["A"]));
+        first.store.write(move |w| anchors::set_root(w, &learnt)).await.unwrap();
+        first.store.clone().close().await;
+    });
+    drop(first);
+    let file = dir.join("mail.mdb");
+    let mut octets = std::fs::read(&file).unwrap();
+    let key = b"trust-anchors";
+    let places: Vec<usize> = (0..octets.len() - key.len()).filter(|at| octets[*at..].starts_with(key)).collect();
+    assert!(!places.is_empty());
+    // The version of the value, behind its key.
+    places.iter().for_each(|at| octets[at + key.len()] = 0xee);
+    std::fs::write(&file, octets).unwrap();
+    let metrics = Rc::new(Metrics::default());
+    let instance = instance(&dir, &clock, Rc::clone(&metrics));
+    pipit::net::run(&smol::LocalExecutor::new(), async {
+        let keeper = Keeper::begin(&instance.store, resolver(metrics), &instance.live.current(), clock.now());
+        for _ in 0..3 {
+            keeper.attend(&instance).await;
+            hand.advance(Duration::from_secs(2 * 86_400));
+        }
+        assert!(keeper.problem(&instance.live.current()).unwrap().contains("dns.trust-anchor"));
+        assert!(instance.store.read(anchors::root).is_err(), "written over");
+        assert_eq!(upstream.asked().len(), 0);
+        let mut settings = (*instance.live.current()).clone();
+        let anchors = built_in(&["A"]);
+        settings.dns.trust_anchor = Some(TrustAnchor { file: "/x".into(), line: 1, anchors });
+        assert_eq!(keeper.problem(&settings), None);
+        instance.store.clone().close().await;
+    });
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn who_believes_more_is_told() {
+    let (a, ab) = (Rollover::new(Name::root()).seed(&built_in(&["A"])), Rollover::new(Name::root()).seed(&built_in(&["A", "B"])));
+    assert!(ab.believes_more_than(&a) && !a.believes_more_than(&ab) && !a.believes_more_than(&a));
+    let mut revoked = ab.clone();
+    revoked.keys[0].state = State::Revoked { until: UnixTime(0) };
+    assert!(!revoked.believes_more_than(&ab) && ab.believes_more_than(&revoked));
 }

@@ -98,7 +98,7 @@ fn followed(zone: &Name, kept: &Kept) -> AnchorRow {
 }
 
 fn negative(anchor: &NegativeAnchor, now: UnixTime) -> AnchorRow {
-    let over = anchor.until.is_some_and(|until| now.0 >= until.0);
+    let over = anchor.has_ended(now);
     AnchorRow {
         zone: anchor.zone.to_string(),
         state: if over { "ended" } else { "negative" }.into(),
@@ -110,8 +110,10 @@ fn negative(anchor: &NegativeAnchor, now: UnixTime) -> AnchorRow {
 
 /// `pipit dns anchors`.
 pub async fn list<C: Channel>(instance: &Instance, channel: &mut C) -> Result<(), Failure> {
-    let learnt = learnt(&instance.store)?;
-    for fields in rows(&instance.live.current(), &learnt, instance.clock.now()) {
+    let settings = instance.live.current();
+    // With a file of anchors it does not matter what was learnt, nor whether that can be read.
+    let learnt = if settings.dns.trust_anchor.is_some() { untaught() } else { learnt(&instance.store)? };
+    for fields in rows(&settings, &learnt, instance.clock.now()) {
         row(channel, &fields).await?;
     }
     Ok(())

@@ -74,7 +74,7 @@ fn clock(instance: &Instance) -> &'static str {
 fn notes(settings: &Settings, now: UnixTime) -> Vec<String> {
     let trusting =
         settings.dns.trust_ad.then(|| "DNS answers are validated by the resolvers of dns.upstream, not here (dns.trust-ad)".to_owned());
-    let ended = settings.dns.negative_anchors.iter().filter(|anchor| anchor.until.is_some_and(|until| now.0 >= until.0));
+    let ended = settings.dns.negative_anchors.iter().filter(|anchor| anchor.has_ended(now));
     let ended = ended.map(|anchor| format!("{} counts as any other zone again: remove it from dns.negative-anchor", anchor.zone));
     trusting.into_iter().chain(ended).collect()
 }

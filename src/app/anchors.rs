@@ -41,31 +41,41 @@ const ABOUT: &str = "anchors";
 pub struct Keeper {
     resolver: Resolver,
     learnt: RefCell<Rollover>,
-    /// what the resolver was told: telling it the same again would make it forget everything
-    told: RefCell<Option<(Rc<Anchors>, TrustAd)>>,
+    /// Why the store's value cannot be read. It is left as it is, and nothing is looked for: a key that was revoked there would
+    /// be forgotten otherwise.
+    damage: Option<String>,
+    /// what the resolver was told, and how many negative anchors had ended: the same again would make it forget everything
+    told: RefCell<Option<(Rc<Anchors>, TrustAd, usize)>>,
 }
 
 impl Keeper {
-    /// Takes what the store knows; what is wrong with it, in words. The resolver believes accordingly from now on.
-    pub fn begin(store: &Store, resolver: Resolver, settings: &Settings) -> (Rc<Keeper>, Option<String>) {
-        let (learnt, problem) = match anchors::learnt(store) {
+    /// Takes what the store knows. The resolver believes accordingly from now on.
+    pub fn begin(store: &Store, resolver: Resolver, settings: &Settings, now: UnixTime) -> Rc<Keeper> {
+        let (learnt, damage) = match anchors::learnt(store) {
             Ok(learnt) => (learnt, None),
             Err(error) => {
                 let text = format!(
-                    "{error}; the built-in keys of the root are believed, one too that may have been revoked: see `pipit store check`"
+                    "{error}; the built-in keys of the root are believed, one too that may have been revoked, and are not followed: restore a \
+                     backup, or name a file with the root's keys in dns.trust-anchor"
                 );
                 (anchors::untaught(), Some(text))
             }
         };
-        let keeper = Keeper { resolver, learnt: RefCell::new(learnt), told: RefCell::default() };
-        keeper.take(settings);
-        (Rc::new(keeper), problem)
+        let keeper = Keeper { resolver, learnt: RefCell::new(learnt), damage, told: RefCell::default() };
+        keeper.take(settings, now);
+        Rc::new(keeper)
     }
 
-    /// Believes what the settings say from now on.
-    pub fn take(&self, settings: &Settings) {
+    /// What is wrong with the store's value, while it matters.
+    pub fn problem(&self, settings: &Settings) -> Option<String> {
+        self.damage.clone().filter(|_| settings.dns.trust_anchor.is_none())
+    }
+
+    /// Believes what the settings say from now on. What was found below a negative anchor does not outlive it.
+    pub fn take(&self, settings: &Settings, now: UnixTime) {
         let beliefs = anchors::beliefs(settings, &self.learnt.borrow());
-        let told = Some((Rc::clone(&beliefs.policy.anchors), beliefs.trust_ad));
+        let ended = settings.dns.negative_anchors.iter().filter(|anchor| anchor.has_ended(now)).count();
+        let told = Some((Rc::clone(&beliefs.policy.anchors), beliefs.trust_ad, ended));
         if self.told.replace(told.clone()) != told {
             self.resolver.set_beliefs(beliefs);
         }
@@ -77,8 +87,12 @@ impl Keeper {
 
     /// Looks at the root's keys if the time for it has come and is known.
     pub async fn attend(&self, instance: &Instance) {
-        let followed = instance.live.current().dns.trust_anchor.is_none();
-        if followed && confirmed(&instance.clock).is_some_and(|when| self.is_due(when.now)) {
+        let settings = instance.live.current();
+        self.take(&settings, instance.clock.now());
+        if settings.dns.trust_anchor.is_some() || self.damage.is_some() {
+            return instance.tell(ABOUT, self.problem(&settings));
+        }
+        if confirmed(&instance.clock).is_some_and(|when| self.is_due(when.now)) {
             self.look(instance).await;
         }
     }
@@ -110,11 +124,16 @@ impl Keeper {
 
     async fn keep(&self, instance: &Instance, learnt: Rollover) {
         let written = learnt.clone();
-        if let Err(error) = instance.store.write(move |writer| stored::set_root(writer, &written)).await {
+        let saved = instance.store.write(move |writer| stored::set_root(writer, &written)).await;
+        if let Err(error) = saved {
             warn!("what was learnt about the root's keys could not be saved: {error}");
+            // A key is believed once that is on the disk; one that was revoked is not believed any more at once.
+            if learnt.believes_more_than(&self.learnt.borrow()) {
+                return self.learnt.borrow_mut().fail(instance.clock.now());
+            }
         }
         *self.learnt.borrow_mut() = learnt;
-        self.take(&instance.live.current());
+        self.take(&instance.live.current(), instance.clock.now());
     }
 }
 

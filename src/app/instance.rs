@@ -122,7 +122,7 @@ fn unstartable(what: &str, error: impl std::fmt::Display) -> Failure {
 
 /// Opens the store and starts everything on it.
 pub async fn start(part: Part, common: &Common) -> Result<Running, Failure> {
-    let Part { place, settings, sockets, external, mut problems, send_sockets } = part;
+    let Part { place, settings, sockets, external, problems, send_sockets } = part;
     let store = open_store(&place.dir).await?;
     let saved = store.read(meta::last_good_time)?.unwrap_or(RELEASED);
     let clock = Clock::host(saved.max(RELEASED));
@@ -132,8 +132,7 @@ pub async fn start(part: Part, common: &Common) -> Result<Running, Failure> {
     let certificates = certificates::load(&store, &live.current(), external, clock.now()).await?;
     let slots = Slots::new(admin::settings::limits(&live.current()));
     let resolver = Resolver::new(upstreams(&live.current()), clock.clone(), Rc::clone(&metrics));
-    let (keeper, problem) = Keeper::begin(&store, resolver.clone(), &live.current());
-    problems.extend(problem.map(|problem| ("anchors", problem)));
+    let keeper = Keeper::begin(&store, resolver.clone(), &live.current(), clock.now());
     let budget = Budget::new(live.current().limits.memory_budget);
     let busy = Rc::new(Busy::default());
     let parts = Shared { clock: &clock, slots: &slots, resolver: &resolver, keeper: &keeper, budget: &budget, busy: &busy };
@@ -187,7 +186,7 @@ struct Shared<'a> {
 fn serving(common: &Common, parts: &Shared<'_>, problems: Problems) -> Serving {
     let (meter, asked, steered) = (common.meter.clone(), parts.resolver.clone(), parts.resolver.clone());
     let busy = Rc::clone(parts.busy);
-    let (keeper, shown) = (Rc::clone(parts.keeper), parts.resolver.clone());
+    let (keeper, shown, clock) = (Rc::clone(parts.keeper), parts.resolver.clone(), parts.clock.clone());
     Serving {
         started: parts.clock.now(),
         budget: parts.budget.clone(),
@@ -200,7 +199,7 @@ fn serving(common: &Common, parts: &Shared<'_>, problems: Problems) -> Serving {
         upstreams: Box::new(move || shown.upstreams().into_iter().map(upstream_row).collect()),
         take_settings: Box::new(move |settings: &Settings| {
             steered.set_upstreams(upstreams(settings));
-            keeper.take(settings);
+            keeper.take(settings, clock.now());
             busy.settings_changed(settings.outbound.destinations);
         }),
     }

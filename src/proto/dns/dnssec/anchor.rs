@@ -45,6 +45,10 @@ pub struct NegativeAnchor {
 }
 
 impl NegativeAnchor {
+    pub fn has_ended(&self, now: UnixTime) -> bool {
+        self.until.is_some_and(|until| now.0 >= until.0)
+    }
+
     /// `zone`, or `zone until YYYY-MM-DD`: until that day begins, UTC. Names with letters beyond ASCII are taken too.
     pub fn parse(text: &str) -> Result<NegativeAnchor, &'static str> {
         let words: Vec<&str> = text.split_whitespace().collect();

@@ -52,7 +52,7 @@ impl Ds {
 
     /// Whether it stands for `key` of `zone` (RFC 4034 section 5.1.4).
     pub fn stands_for(&self, zone: &Name, key: &Dnskey) -> bool {
-        Ds::of(zone, key, self.digest_type).is_some_and(|other| other == *self)
+        self.may_stand_for(key) && Ds::of(zone, key, self.digest_type).is_some_and(|other| other == *self)
     }
 
     fn is_supported(&self, sha1: Sha1) -> bool {

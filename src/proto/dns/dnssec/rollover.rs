@@ -177,6 +177,12 @@ impl Rollover {
         if ds.is_empty() { Anchors::none() } else { Anchors::none().with_positive(self.zone.clone(), Anchor { ds, keys: Vec::new() }) }
     }
 
+    /// Whether a key is believed here that is not believed there.
+    pub fn believes_more_than(&self, other: &Rollover) -> bool {
+        let believed = |ds: &Ds| other.keys.iter().any(|kept| kept.is_believed() && kept.ds == *ds);
+        self.keys.iter().any(|kept| kept.is_believed() && !believed(&kept.ds))
+    }
+
     /// No answer came, or none with keys: looks again soon.
     pub fn fail(&mut self, now: UnixTime) {
         self.next = Some(now.plus(self.retry));
@@ -191,6 +197,10 @@ impl Rollover {
         if set.owner != self.zone || set.kind != RecordType::DNSKEY {
             self.fail(now);
             return (Look::Unproved(format!("these are not the keys of {}", self.zone)), changes);
+        }
+        if set.data.len() > Limits::default().records_per_set {
+            self.fail(now);
+            return (Look::Unproved(format!("{} keys are too many", set.data.len())), changes);
         }
         let keys: Vec<Dnskey> = set.data.iter().filter_map(|data| Dnskey::decode(data)).collect();
         // What it costs to be fooled: four wrong signatures.
