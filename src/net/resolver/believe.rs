@@ -40,6 +40,10 @@ impl Resolver {
                 Ok(answered) => answered,
                 Err(failure) => return failed(verdict, self.bogus_or_broken(&question, failure, budget).await),
             };
+            if !answered.from.is_loopback() {
+                // Others were set in the middle of the lookup: the word of one that is elsewhere counts for nothing.
+                return failed(verdict, Trouble::unreachable("the resolvers have changed meanwhile"));
+            }
             match add(&mut verdict, &answered, &question) {
                 Ok(Some((proof, found))) => {
                     let most = if matches!(found, Found::Records(_)) { MAX_TTL } else { MAX_NEGATIVE_TTL };
