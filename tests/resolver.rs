@@ -64,6 +64,8 @@ enum Trick {
     Silent,
     /// says nothing about fails.example, whose servers it waits for
     SilentAboutOne,
+    /// says nothing about names below silent.example
+    SilentBelow,
     SilentOnce,
     Truncated,
     /// wrong ones first, the right one behind
@@ -183,6 +185,7 @@ fn tricked(trick: Trick, query: &[u8], zone: &Table, n: usize) -> Vec<Vec<u8>> {
     match trick {
         Trick::Silent => Vec::new(),
         Trick::SilentAboutOne if message.question().unwrap().name == Name::parse("fails.example").unwrap() => Vec::new(),
+        Trick::SilentBelow if message.question().unwrap().name.is_at_or_below(&Name::parse("silent.example").unwrap()) => Vec::new(),
         Trick::SilentOnce if n == 0 => Vec::new(),
         Trick::Truncated => {
             let mut cut = write_reply(&message, &Reply::of(Rcode::NO_ERROR), 1232);
@@ -297,6 +300,25 @@ fn failures_say_whose_they_are() {
     for trick in [Trick::ServFail, Trick::Refused, Trick::Truncated] {
         assert_eq!(failed(trick).cause, TroubleCause::Ours, "{trick:?}");
     }
+}
+
+#[test]
+fn whom_we_did_not_get_round_to_ask_about_is_not_to_blame() {
+    let fake = Fake::start(Trick::SilentBelow, Tcp::Refused, ZONE);
+    let (resolver, _hand) = resolver(&[fake.address]);
+    assert!(found(&mx(&resolver, "example.org")), "it reaches the DNS");
+    let executor = smol::LocalExecutor::new();
+    pipit::net::run(&executor, async {
+        let crowd = (0..400).map(|n| {
+            let (resolver, name) = (resolver.clone(), Name::parse(&format!("x{n}.silent.example")).unwrap());
+            executor.spawn(async move { drop(resolver.query(&name, RecordType::MX).await) })
+        });
+        let _crowd: Vec<_> = crowd.collect();
+        smol::Timer::after(Duration::from_millis(100)).await;
+        let answer: Answer<Mx> = resolver.lookup(&Name::parse("www.example.org").unwrap()).await;
+        let Judged::Failed(trouble) = answer.judge() else { panic!("there was no crowd: {answer:?}") };
+        assert_eq!(trouble.cause, TroubleCause::Ours, "{trouble}");
+    });
 }
 
 #[test]

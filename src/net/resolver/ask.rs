@@ -164,6 +164,10 @@ impl Resolver {
                     Ok(answered) => return Ok(answered),
                     Err(refusal) => refusal,
                 },
+                // Others hold all places for exchanges: nobody was asked, and the zone is not to blame.
+                Err(Fault::Spent) if !budget.is_spent() => {
+                    return Err(Failure::ours(vec![ExtendedError::new(InfoCode::OTHER, "this server has too many lookups under way")]));
+                }
                 Err(Fault::Spent) => break,
                 Err(fault) => Refusal::Fault(fault),
             };
