@@ -65,7 +65,7 @@ impl<'t> Reader<'t> {
         table: Table<'static>,
         prefix: &[u8],
     ) -> Result<impl Iterator<Item = Result<Bytes<'t>, Error>> + use<'t>, Error> {
-        Ok(table.prefix_iter(self.txn, prefix)?.map(|row| row.map_err(Error::from)))
+        Ok(Rising::new(table.prefix_iter(self.txn, prefix)?, Bound::Included(prefix)))
     }
 
     /// Rows from the key on, in the order of their keys.
@@ -74,7 +74,52 @@ impl<'t> Reader<'t> {
         table: Table<'static>,
         from: Bound<&[u8]>,
     ) -> Result<impl Iterator<Item = Result<Bytes<'t>, Error>> + use<'t>, Error> {
-        Ok(table.range(self.txn, &(from, Bound::Unbounded))?.map(|row| row.map_err(Error::from)))
+        Ok(Rising::new(table.range(self.txn, &(from, Bound::Unbounded))?, from))
+    }
+}
+
+/// Rows whose keys rise from where they began; the first that does not is the last, as an error. Pages that a disk lost
+/// or mixed up can lead a cursor back to where it was: a scan would never end, and work would be done twice.
+struct Rising<'t, I> {
+    rows: I,
+    begin: Bound<Vec<u8>>,
+    last: Option<&'t [u8]>,
+    ended: bool,
+}
+
+impl<'t, I: Iterator<Item = Result<Bytes<'t>, heed::Error>>> Rising<'t, I> {
+    fn new(rows: I, begin: Bound<&[u8]>) -> Rising<'t, I> {
+        Rising { rows, begin: begin.map(<[u8]>::to_vec), last: None, ended: false }
+    }
+
+    fn rises(&self, key: &[u8]) -> bool {
+        match (self.last, &self.begin) {
+            (Some(last), _) => key > last,
+            (None, Bound::Included(begin)) => key >= begin.as_slice(),
+            (None, Bound::Excluded(begin)) => key > begin.as_slice(),
+            (None, Bound::Unbounded) => true,
+        }
+    }
+}
+
+impl<'t, I: Iterator<Item = Result<Bytes<'t>, heed::Error>>> Iterator for Rising<'t, I> {
+    type Item = Result<Bytes<'t>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let row = self.rows.next().map(|row| match row? {
+            (key, _) if !self.rises(key) => {
+                Err(Error::Damaged("rows of a table are out of order: pages of the database are mixed up".into()))
+            }
+            row => Ok(row),
+        });
+        match &row {
+            Some(Ok((key, _))) => self.last = Some(key),
+            Some(Err(_)) | None => self.ended = true,
+        }
+        row
     }
 }
 

@@ -189,7 +189,10 @@ class Pipit:
 
     def complaints(self):
         """`store check`: "" when clean, else what it said."""
-        done = self.run("store", "check")
+        try:
+            done = self.run("store", "check", patience=120)
+        except subprocess.TimeoutExpired:
+            return "did not end in two minutes"
         return "" if done.returncode == 0 else f"exit {done.returncode}: {(done.stdout + done.stderr)[-800:].decode('utf-8', 'replace')}"
 
     def submitter(self, login=True, patience=60.0):
